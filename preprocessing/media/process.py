@@ -1,0 +1,202 @@
+"""The parent's side of one decoding process: start it, hear it, say why it ended, make sure that it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocessing.errors import MediaError, MediaTooLarge, UndecodableMedia, UnsupportedMedia
+from preprocessing.media.formats import Format
+from preprocessing.settings import MediaLimits
+from preprocessing.types import Image
+
+RING_BYTES = 32 * 1024**2
+MAX_SLOTS = 8
+"""Frames decoded ahead, two at least: more smooth out a busy machine, but all of them are memory."""
+START_S = 60.0
+"""Longest start of the process, which is no fault of the file: a tenth of a second where the machine is not busy."""
+_ROOT = str(Path(__file__).resolve().parents[2])
+_KEPT = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TMPDIR", "VIRTUAL_ENV")
+_LINE_BYTES = 1 << 20
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS)
+
+
+class DecodingProcess:
+    """One decoding process and the ring of frames in memory that it shares.
+
+    It inherits the open file, so it needs no path; secrets in the environment are not passed on.
+    """
+
+    def __init__(self, media_fd: int, found: Format, limits: MediaLimits, threads: int) -> None:
+        self.warnings: list[str] = []
+        self._limits = limits
+        self._buffer = b""
+        self._ring: mmap.mmap | None = None
+        self._shape = (0, 0, 3)
+        self._received = 0
+        ours, theirs = socket.socketpair()
+        lifeline, self._lifeline = os.pipe()
+        self._ring_fd = _anonymous_file()
+        self._socket = ours
+        self._slots = 1
+        request = {
+            "media_fd": media_fd,
+            "ring_fd": self._ring_fd,
+            "socket_fd": theirs.fileno(),
+            "lifeline_fd": lifeline,
+            "kind": found.kind,
+            "decoder": found.decoder,
+            "limits": limits.model_dump(),
+            "threads": threads,
+        }
+        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        # Thread pools of numpy's BLAS and malloc's arenas would eat the address space that the limit counts.
+        environment |= {
+            "PYTHONPATH": _ROOT,
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "MALLOC_ARENA_MAX": "2",
+        }
+        try:
+            self._process = subprocess.Popen(
+                # -P: a file av.py in the working directory must not be imported.
+                [sys.executable, "-P", "-s", "-m", "preprocessing.media.worker", json.dumps(request)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=(media_fd, self._ring_fd, theirs.fileno(), lifeline),
+            )
+        except BaseException:
+            ours.close()
+            os.close(self._lifeline)
+            os.close(self._ring_fd)
+            raise
+        finally:
+            theirs.close()
+            os.close(lifeline)
+
+    def header(self) -> dict[str, Any]:
+        """What the header says. Raises the errors of preprocessing.errors."""
+        self._receive("ready", timeout=START_S)
+        header: dict[str, Any] = self._receive("header")
+        width, height = int(header["width"]), int(header["height"])
+        limit = self._limits.max_image_pixels if header["kind"] == "image" else self._limits.max_frame_pixels
+        if not 0 < width * height <= limit:  # the process has checked it; it is not to be trusted either
+            raise MediaTooLarge(f"{width} x {height} pixels; the limit is {limit}")
+        self._shape = (height, width, 3)
+        if header["kind"] == "video":
+            self._slots = min(MAX_SLOTS, max(2, RING_BYTES // (height * width * 3)))
+        return header
+
+    def start_decoding(self) -> None:
+        """Lets the process decode; call after `header`."""
+        size = self._slots * self._shape[0] * self._shape[1] * 3
+        os.ftruncate(self._ring_fd, size)
+        if hasattr(fcntl, "F_ADD_SEALS"):  # a process gone wild must not shrink it under us: that would be SIGBUS here
+            fcntl.fcntl(self._ring_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        self._ring = mmap.mmap(self._ring_fd, size)
+        self._socket.sendall(b"g")
+
+    def next_frame(self) -> tuple[float, Image] | None:
+        """Time in seconds and a copy of the next frame; None after the last one, then `warnings` is set."""
+        value = self._receive("frame", "end")
+        if isinstance(value, list):
+            self.warnings = [str(line) for line in value]
+            return None
+        assert self._ring is not None
+        count = self._shape[0] * self._shape[1] * 3
+        slot = np.frombuffer(self._ring, np.uint8, count, self._received % self._slots * count)
+        image = slot.reshape(self._shape).copy()
+        del slot
+        self._received += 1
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have ended after its last frame
+            self._socket.sendall(b"e")
+        return float(value), image
+
+    def _receive(self, *expected: str, timeout: float | None = None) -> Any:
+        while b"\n" not in self._buffer:
+            if self._lifeline < 0:
+                raise ValueError("this media file is closed")
+            try:
+                self._socket.settimeout(timeout or self._limits.max_stall_s)
+                data = self._socket.recv(1 << 16)
+            except TimeoutError:
+                self.close()
+                if timeout:
+                    raise RuntimeError(f"the decoding process did not start within {timeout:g} s") from None
+                raise UndecodableMedia(
+                    f"no picture within {self._limits.max_stall_s:g} s", "the file may be damaged; or raise max_stall_s"
+                ) from None
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                raise self._why_it_ended()
+            self._buffer += data
+            if len(self._buffer) > _LINE_BYTES:
+                self.close()
+                raise UndecodableMedia("the decoder went wild")
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        message = json.loads(line)
+        if "error" in message:
+            raise self._error(message["error"])
+        for name in expected:
+            if name in message:
+                return message[name]
+        raise UndecodableMedia("the decoder went wild")
+
+    def _error(self, error: dict[str, str]) -> Exception:
+        if error["code"] == "memory":
+            return self._out_of_memory()
+        for known in (UnsupportedMedia, MediaTooLarge, UndecodableMedia):
+            if known.code == error["code"]:
+                return known(error["reason"], error["hint"])
+        return RuntimeError(f"the decoding process failed: {error['reason']}")
+
+    def _out_of_memory(self) -> MediaError:
+        limit = self._limits.max_memory_bytes / 1024**2
+        return MediaTooLarge(f"decoding needs more than {limit:.0f} MB of memory", "raise max_memory_bytes")
+
+    def _why_it_ended(self) -> Exception:
+        code = self._process.wait(timeout=10)
+        if code == -signal.SIGXCPU:
+            return MediaTooLarge(f"decoding took more than {self._limits.max_cpu_s:g} s of CPU time", "raise max_cpu_s")
+        if code == -signal.SIGKILL:
+            return MediaTooLarge("the decoding process was killed", "the machine may be short of memory")
+        if -code in _CRASHES:
+            return UndecodableMedia(
+                f"the decoder crashed on this file ({signal.Signals(-code).name})", "the file may be damaged or hostile"
+            )
+        return RuntimeError(f"the decoding process ended with status {code}")
+
+    def close(self) -> None:
+        """Ends the process and gives everything back. May be called again."""
+        if self._lifeline < 0:
+            return
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
+        if self._ring is not None:
+            self._ring.close()
+        os.close(self._ring_fd)
+        os.close(self._lifeline)
+        self._lifeline = -1
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("unmask-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
