@@ -1,0 +1,126 @@
+"""The stages in this process: no cluster, no server; what `unmask scan`, notebooks and tests use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.pipeline import Analysis, Progress, analyse
+from detectors.scoring import DetectorInfo
+from detectors.steps import (
+    ChunkMeta,
+    DetectStep,
+    LandmarkedChunk,
+    LandmarkStep,
+    TrackingStep,
+    TrackingSummary,
+    TrackPrediction,
+    describe,
+    encode_crop,
+)
+from detectors.store import LoadedDetector, load_available
+from preprocessing.inputs import FaceInput
+from preprocessing.settings import MediaLimits, Settings, TrackingSettings
+from preprocessing.types import CropChunk, MediaInfo, Track
+
+DETECTOR_THREAD = "detector-"
+"""Prefix of the names of the threads that detectors run in."""
+
+
+def describe_detector(loaded: LoadedDetector) -> DetectorInfo:
+    """A loaded detector without its network."""
+    detector, card = loaded.detector, loaded.card
+    return DetectorInfo(
+        detector.name, card.profile, detector.meta, detector.input, loaded.label, card.calibration, card.sha256
+    )
+
+
+class LocalStages:
+    """Implements detectors.pipeline.Stages with threads; references are the objects themselves."""
+
+    def __init__(self, loaded: Mapping[str, LoadedDetector] | None = None, landmark_model: Path | None = None) -> None:
+        detectors = dict(load_available() if loaded is None else loaded)
+        self._infos = {name: describe_detector(one) for name, one in detectors.items()}
+        self._detect = DetectStep(detectors)
+        self._landmarks = LandmarkStep(landmark_model)
+        self._tracking = TrackingStep()
+        self._free: list[ThreadPoolExecutor] = []
+        self.extractor = self._landmarks.extractor
+
+    def infos(self) -> Mapping[str, DetectorInfo]:
+        return self._infos
+
+    async def track(
+        self, path: Path, limits: MediaLimits, settings: TrackingSettings
+    ) -> AsyncIterator[MediaInfo | tuple[ChunkMeta, CropChunk] | TrackingSummary]:
+        messages = self._tracking(path, limits, settings)
+        # One thread: when the analysis is cancelled, closing waits there for the frame that is being decoded.
+        thread = self._free.pop() if self._free else ThreadPoolExecutor(1, "tracking")
+        loop = asyncio.get_running_loop()
+        try:
+            while (item := await loop.run_in_executor(thread, next, messages, None)) is not None:
+                yield (describe(item), item) if isinstance(item, CropChunk) else item
+        finally:
+            thread.submit(messages.close)  # type: ignore[attr-defined]
+            self._free.append(thread)
+
+    async def landmarks(
+        self, reference: Any, keep: Sequence[int], specs: Sequence[FaceInput], frame_size: tuple[int, int]
+    ) -> LandmarkedChunk:
+        return await asyncio.to_thread(self._landmarks, reference, keep, specs, frame_size)
+
+    async def calibrate(
+        self, path: Path, limits: MediaLimits, tracks: Mapping[int, Track]
+    ) -> dict[int, NDArray[np.float32]]:
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(self._landmarks.calibrate, path, limits, tracks, stop)
+        finally:
+            stop.set()
+
+    async def detect(self, name: str, samples: Sequence[Any] | NDArray[Any], maps: int) -> TrackPrediction:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[TrackPrediction] = loop.create_future()
+
+        def settle(found: TrackPrediction | BaseException) -> None:
+            if answer.done():  # the deadline has passed
+                return
+            if isinstance(found, BaseException):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        def work() -> None:
+            try:
+                found: TrackPrediction | BaseException = self._detect(name, samples, maps)
+            except Exception as error:
+                found = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, found)
+
+        # A thread of its own, not the loop's pool: a detector that hangs must not keep the program from ending.
+        threading.Thread(target=work, name=f"{DETECTOR_THREAD}{name}", daemon=True).start()
+        return await answer
+
+    async def jpeg(self, reference: Any) -> bytes:
+        return encode_crop(reference)
+
+
+def analyse_file(
+    path: Path,
+    stages: LocalStages,
+    settings: Settings | None = None,
+    *,
+    name: str | None = None,
+    progress: Progress = lambda stage, share: None,
+) -> Analysis:
+    """`analyse` for callers without an event loop. Raises MediaError."""
+    return asyncio.run(analyse(path, stages, settings, name=name, progress=progress))

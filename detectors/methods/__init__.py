@@ -1,0 +1,1 @@
+"""One module a method; the registry imports them all."""

@@ -1,0 +1,183 @@
+"""One media file to one result. The orchestration is written once; in-process or on Ray only the stages differ."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.result import AnalysisResult
+from detectors.sampling import TrackSamples
+from detectors.scoring import DetectorInfo, score_faces
+from detectors.steps import DISPLAY_INPUT, ChunkMeta, LandmarkedChunk, TrackingSummary, TrackPrediction
+from detectors.verdict import conclude
+from preprocessing.inputs import FaceInput
+from preprocessing.settings import MediaLimits, Settings, TrackingSettings
+from preprocessing.types import MediaInfo, Quality, Track
+
+Progress = Callable[[str, float], None]
+"""Called with a stage's name and its share done, 0..1."""
+
+CHUNKS_IN_FLIGHT = 2
+"""Chunks that wait for landmarks while the next is decoded: bounds memory, keeps both stages busy."""
+
+
+class Stages(Protocol):
+    """Where the steps run. `reference` values are opaque here: an array in-process, an object reference on Ray."""
+
+    extractor: str
+
+    def infos(self) -> Mapping[str, DetectorInfo]:
+        """The detectors that have weights, and what they eat."""
+
+    def track(
+        self, path: Path, limits: MediaLimits, settings: TrackingSettings
+    ) -> AsyncIterator[MediaInfo | tuple[ChunkMeta, Any] | TrackingSummary]: ...
+
+    async def landmarks(
+        self, reference: Any, keep: Sequence[int], specs: Sequence[FaceInput], frame_size: tuple[int, int]
+    ) -> LandmarkedChunk: ...
+
+    async def calibrate(
+        self, path: Path, limits: MediaLimits, tracks: Mapping[int, Track]
+    ) -> dict[int, NDArray[np.float32]]: ...
+
+    async def detect(self, name: str, samples: Sequence[Any] | NDArray[Any], maps: int) -> TrackPrediction: ...
+
+    async def jpeg(self, reference: Any) -> bytes: ...
+
+
+@dataclass
+class Analysis:
+    """The result and the files that it names: `artifacts[name]` is a JPEG or PNG."""
+
+    result: AnalysisResult
+    artifacts: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class Tracked:
+    """What the tracking and landmark stages leave behind."""
+
+    info: MediaInfo
+    summary: TrackingSummary
+    tracks: dict[int, Track]
+    samples: dict[int, TrackSamples]
+
+
+async def analyse(
+    path: Path,
+    stages: Stages,
+    settings: Settings | None = None,
+    *,
+    name: str | None = None,
+    progress: Progress = lambda stage, share: None,
+) -> Analysis:
+    """Track, find landmarks, let every detector score every face, fuse, conclude.
+
+    Raises MediaError where the file cannot be analysed. A detector that fails or overruns its deadline is named in
+    the result and takes no part in it.
+    """
+    settings = settings or Settings()
+    timings: dict[str, float] = {}
+    infos = choose(stages.infos(), settings.detectors)
+    specs = list(dict.fromkeys([DISPLAY_INPUT, *(i.input for i in infos.values() if isinstance(i.input, FaceInput))]))
+    start = time.perf_counter()
+    tracked = await track_faces(path, stages, settings, specs, progress)
+    timings["tracking"] = time.perf_counter() - start
+    start = time.perf_counter()
+    progress("detectors", 0.0)
+    faces, artifacts = await score_faces(path, stages, settings, infos, tracked, timings, progress)
+    timings["detectors"] = time.perf_counter() - start - timings.get("calibration", 0.0)
+    progress("fusion", 0.0)
+    result = conclude(name or path.name, tracked.info, tracked.summary, faces, infos, timings)
+    progress("done", 1.0)
+    return Analysis(result, artifacts)
+
+
+def choose(infos: Mapping[str, DetectorInfo], wanted: Sequence[str] | None) -> dict[str, DetectorInfo]:
+    """The detectors to run; a name that is not there is a ValueError that lists those that are."""
+    if wanted is None:
+        return dict(infos)
+    for asked in wanted:
+        if asked not in infos:
+            there = ", ".join(sorted(infos)) or "none"
+            raise ValueError(
+                f"detector {asked!r} is not available here (no such method, or no weights); there are: {there}"
+            )
+    return {asked: infos[asked] for asked in wanted}
+
+
+async def track_faces(
+    path: Path, stages: Stages, settings: Settings, specs: Sequence[FaceInput], progress: Progress
+) -> Tracked:
+    """One pass over the media: tracks with landmarks in every frame, and an even sample of each track's crops."""
+    info: MediaInfo | None = None
+    summary: TrackingSummary | None = None
+    samples: dict[int, TrackSamples] = {}
+    rows: dict[int, list[tuple[Any, Any]]] = defaultdict(list)
+    flags: dict[int, dict[Quality, int]] = defaultdict(lambda: defaultdict(int))
+    waiting: list[tuple[ChunkMeta, dict[int, int], asyncio.Task[LandmarkedChunk]]] = []
+
+    async def collect() -> None:
+        meta, kept, task = waiting.pop(0)
+        found = await task
+        for index, face in enumerate(meta.faces):
+            rows[face.track].append((face, found.landmarks[index]))
+            for flag in found.quality[index]:
+                flags[face.track][flag] += 1
+            if index in kept:
+                crops = found.samples[index]
+                if kept[index] != 0:  # one crop to show is enough: many tracks would hold many
+                    crops = {spec: crop for spec, crop in crops.items() if spec != DISPLAY_INPUT}
+                samples[face.track].fill(kept[index], crops)
+
+    try:
+        async for item in stages.track(path, settings.limits, settings.tracking):
+            if isinstance(item, MediaInfo):
+                info = item
+                progress("tracking", 0.0)
+            elif isinstance(item, TrackingSummary):
+                summary = item
+            else:
+                assert info is not None
+                meta, reference = item
+                kept: dict[int, int] = {}
+                for index, face in enumerate(meta.faces):
+                    sampler = samples.setdefault(face.track, TrackSamples(settings.tracking.samples))
+                    if (position := sampler.offer(face)) is not None:
+                        kept[index] = position
+                size = (info.width, info.height)
+                task = asyncio.ensure_future(stages.landmarks(reference, list(kept), specs, size))
+                waiting.append((meta, kept, task))
+                del item, reference
+                if len(waiting) >= CHUNKS_IN_FLIGHT:
+                    await collect()
+                if info.frames:
+                    progress("tracking", min((meta.first_frame + meta.frames) / info.frames, 0.99))
+        while waiting:
+            await collect()
+    finally:
+        for _, _, task in waiting:
+            task.cancel()
+    assert info is not None and summary is not None
+    progress("tracking", 1.0)
+    return Tracked(info, summary, {t: _track(t, rows[t], flags[t]) for t in sorted(rows)}, samples)
+
+
+def _track(number: int, rows: list[tuple[Any, Any]], flags: dict[Quality, int]) -> Track:
+    return Track(
+        number,
+        np.array([face.frame for face, _ in rows], np.int64),
+        np.array([face.time for face, _ in rows], np.float64),
+        np.array([face.box for face, _ in rows], np.float32),
+        np.stack([points for _, points in rows]).astype(np.float32),
+        dict(flags),
+    )

@@ -1,0 +1,69 @@
+"""A loaded detector on samples of its declared input: logits, embeddings and heatmaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detectors.store import LoadedDetector
+from preprocessing.inputs import ClipInput, FaceInput
+
+HEATMAP_BATCH = 8
+"""Grad-CAM keeps the activations of a whole batch."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`logits` (N,) float32, > 0 means fake, before calibration; `embeddings` (N, D) float32 where there are some."""
+
+    logits: NDArray[np.float32]
+    embeddings: NDArray[np.float32] | None
+
+
+def predict(loaded: LoadedDetector, samples: NDArray[Any], batch_size: int = 8) -> Prediction:
+    """Score N samples of the detector's declared input, in batches; the batch size does not change the answer (1e-5).
+
+    Raises ValueError for samples of another shape, FloatingPointError where a score is not a number.
+    """
+    logits: list[Tensor] = []
+    embeddings: list[Tensor] = []
+    with torch.inference_mode():
+        for start in range(0, len(samples), batch_size):
+            output = loaded.detector(loaded.detector.prepare(samples[start : start + batch_size]))
+            logits.append(output.logit.float().cpu())
+            if output.embedding is not None:
+                embeddings.append(output.embedding.float().cpu())
+    joined = torch.cat(logits).numpy() if logits else np.zeros(0, np.float32)
+    if not np.isfinite(joined).all():
+        raise FloatingPointError(f"{loaded.detector.name} gave a score that is not a number")
+    return Prediction(joined, torch.cat(embeddings).numpy() if embeddings else None)
+
+
+def heatmaps(loaded: LoadedDetector, samples: NDArray[Any]) -> NDArray[np.float32] | None:
+    """(N, size, size) float32 in 0..1 in crop coordinates, evidence for fake; None where the method has no map.
+
+    The method's own map where it has one, else Grad-CAM (see detectors.explain for its scale).
+    """
+    spec = loaded.detector.input
+    face = spec.face if isinstance(spec, ClipInput) else spec
+    if not isinstance(face, FaceInput) or len(samples) == 0:
+        return None
+    found: list[Tensor] = []
+    for start in range(0, len(samples), HEATMAP_BATCH):
+        batch = loaded.detector.prepare(samples[start : start + HEATMAP_BATCH])
+        maps = loaded.detector.heatmaps(batch)
+        if maps is None:
+            from detectors.explain import grad_cam
+
+            maps = grad_cam(loaded, batch)
+        if maps is None:
+            return None
+        size = (face.size, face.size)
+        sized = torch.nn.functional.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)
+        found.append(sized[:, 0].clamp(0, 1).cpu())
+    return torch.cat(found).numpy()
