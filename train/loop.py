@@ -1,0 +1,317 @@
+"""The training loop: plain torch, one process, any device; knows no method and no data."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Sampler
+
+from detectors.base import Detector, DetectorOutput
+from train.recipe import DataSplits, EpochDataset, Recipe, RecipeError
+
+
+@dataclass
+class EpochMetrics:
+    """One line of metrics.jsonl. Losses are means over samples; `auc` is the validation's, over samples."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    val_loss: float
+    auc: float
+    lr: float
+    seconds: float
+    val_samples: int = 0
+
+
+@dataclass
+class Progress:
+    """Where a run stands; `rate` in samples a second, `left_s` seconds to the end of the run."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    left_s: float
+
+
+@dataclass
+class TrainResult:
+    """`detector` holds the best weights by validation AUC and is in eval mode."""
+
+    detector: Detector
+    best: EpochMetrics
+    history: list[EpochMetrics] = field(default_factory=list)
+    interrupted: bool = False
+
+
+class _Shuffled(Sampler[int]):
+    """A permutation that follows from (seed, epoch) alone, so that a resumed run sees what an unbroken one sees."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng([self.seed, self.epoch, 0x5F]).permutation(self.length).tolist())
+
+
+def collate(items: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+    """Items of k samples each to inputs (B, ...) and targets (B,), B the sum of the k.
+
+    Tensors, because they leave a worker by shared memory: arrays fill a pipe, and a worker whose parent was killed
+    would wait for ever to write the rest.
+    """
+    inputs = torch.from_numpy(np.concatenate([item["inputs"] for item in items]))
+    return inputs, torch.from_numpy(np.concatenate([item["target"] for item in items]).astype(np.float32))
+
+
+def steps_per_epoch(items: int, batch: int) -> int:
+    """The last, smaller batch is left out (batch norm), unless it is the only one."""
+    return max(items // batch, 1)
+
+
+def train(
+    detector: Detector,
+    splits: DataSplits,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+    on_epoch: Callable[[EpochMetrics], None] | None = None,
+) -> TrainResult:
+    """Train `detector` as `recipe` says; checkpoints and metrics go to `folder`, after each epoch.
+
+    With `resume` the run continues after the last finished epoch in `folder` with the same data, order and schedule.
+    Ctrl-C ends the run after the last finished epoch, with the best weights so far (`interrupted`).
+
+    Raises:
+        RecipeError: nothing to train on, a folder with another run in it, or a loss that is no longer finite.
+    """
+    if len(splits.train) == 0 or len(splits.validation) == 0:
+        raise RecipeError(
+            f"recipe {recipe.name}: {len(splits.train)} items to train on, {len(splits.validation)} to validate on"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "last.pt").exists() and not resume:
+        raise RecipeError(f"{folder} already holds a run: continue it with --resume, or name another folder")
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    torch.manual_seed(recipe.seed)
+    # Only four-dimensional weights have such a format; on CPU and GPU it halves the time of small convolutions.
+    detector = detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = _Run(detector, splits, recipe, folder, device)
+    if resume:
+        run.load()
+    if run.start == 0:
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
+    try:
+        for epoch in range(run.start, recipe.epochs):
+            metrics = run.epoch(epoch, progress)
+            run.save(metrics)
+            if on_epoch:
+                on_epoch(metrics)
+    except KeyboardInterrupt:
+        if not run.history:
+            raise
+        return run.result(interrupted=True)
+    return run.result(interrupted=False)
+
+
+class _Run:
+    def __init__(self, detector: Detector, splits: DataSplits, recipe: Recipe, folder: Path, device: str) -> None:
+        self.detector, self.splits, self.recipe = detector, splits, recipe
+        self.folder, self.device = folder, device
+        self.steps = steps_per_epoch(len(splits.train), recipe.batch)
+        self.optimiser = _optimiser(detector, recipe)
+        self.ema = (
+            AveragedModel(detector, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+            if recipe.ema
+            else None
+        )
+        self.start = 0
+        self.history: list[EpochMetrics] = []
+        self.sampler = _Shuffled(len(splits.train), recipe.seed)
+
+    @property
+    def judged(self) -> Detector:
+        """The network that is validated and kept: the averaged one where the recipe averages."""
+        return self.ema.module if self.ema is not None else self.detector  # type: ignore[return-value]
+
+    def loader(self, data: EpochDataset, sampler: Sampler[int] | None) -> DataLoader[Any]:
+        drop = sampler is not None and len(data) >= self.recipe.batch
+        return DataLoader(
+            data,
+            batch_size=self.recipe.batch,
+            sampler=sampler,
+            drop_last=drop,
+            num_workers=self.recipe.workers,
+            collate_fn=collate,
+            worker_init_fn=_one_thread,
+            prefetch_factor=2 if self.recipe.workers else None,
+        )
+
+    def forward(self, model: Detector, inputs: Tensor, target: Tensor) -> tuple[DetectorOutput, Tensor]:
+        batch = model.prepare(inputs.numpy()).to(self.device)
+        if batch.ndim == 4:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        half = self.recipe.precision == "bfloat16"
+        with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=half):
+            output = model(batch)
+        output.logit = output.logit.float()
+        return output, model.loss(output, target.to(self.device))
+
+    def epoch(self, epoch: int, progress: Callable[[Progress], None] | None) -> EpochMetrics:
+        began = time.perf_counter()
+        # Every epoch draws anew from its own seed (dropout), so that resuming repeats the unbroken run.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + epoch)
+        self.splits.train.epoch = self.sampler.epoch = epoch
+        self.detector.train()
+        total, samples, lr = 0.0, 0, 0.0
+        for index, (inputs, target) in enumerate(self.loader(self.splits.train, self.sampler)):
+            step = epoch * self.steps + index
+            lr = self._set_lr(step)
+            _, loss = self.forward(self.detector, inputs, target)
+            if not torch.isfinite(loss):
+                raise RecipeError(
+                    f"recipe {self.recipe.name}: the loss is {loss.item()} at step {step}; lower optimiser.lr"
+                )
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            if self.recipe.optimiser.clip:
+                nn.utils.clip_grad_norm_(self.detector.parameters(), self.recipe.optimiser.clip)
+            self.optimiser.step()
+            if self.ema is not None:
+                self.ema.update_parameters(self.detector)
+            total, samples = total + loss.item() * len(target), samples + len(target)
+            if progress:
+                spent = time.perf_counter() - began
+                left = (self.recipe.epochs * self.steps - step - 1) * spent / (index + 1)
+                progress(
+                    Progress(
+                        epoch + 1, self.recipe.epochs, index + 1, self.steps, total / samples, samples / spent, left
+                    )
+                )
+        val_loss, auc, judged = self.validate()
+        seconds = time.perf_counter() - began
+        return EpochMetrics(
+            epoch, (epoch + 1) * self.steps, total / samples, val_loss, auc, lr, round(seconds, 2), judged
+        )
+
+    @torch.inference_mode()
+    def validate(self) -> tuple[float, float, int]:
+        """Mean loss and AUC over the validation samples, which are the same in every epoch, and their number."""
+        model = self.judged.eval()
+        self.splits.validation.epoch = 0
+        logits: list[Tensor] = []
+        targets: list[Tensor] = []
+        losses = 0.0
+        for inputs, target in self.loader(self.splits.validation, None):
+            output, loss = self.forward(model, inputs, target)
+            losses += loss.item() * len(target)
+            logits.append(output.logit.float().cpu())
+            targets.append(target)
+        truth = torch.cat(targets).numpy() > 0.5
+        return losses / len(truth), float(roc_auc_score(truth, torch.cat(logits).numpy())), len(truth)
+
+    def save(self, metrics: EpochMetrics) -> None:
+        """last.pt holds all that resuming needs; best.pt the weights of the best epoch so far."""
+        self.history.append(metrics)
+        if metrics.auc >= max(m.auc for m in self.history):
+            _write(self.judged.state_dict(), self.folder / "best.pt")
+        state = {
+            "recipe": self.recipe.model_dump(),
+            "epoch": metrics.epoch,
+            "model": self.detector.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
+            "optimiser": self.optimiser.state_dict(),
+            "history": [asdict(m) for m in self.history],
+        }
+        _write(state, self.folder / "last.pt")
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(asdict(metrics)) + "\n")
+
+    def load(self) -> None:
+        path = self.folder / "last.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        before, now = (
+            {k: v for k, v in r.items() if k not in _MAY_CHANGE} for r in (state["recipe"], self.recipe.model_dump())
+        )
+        changed = sorted(key for key in now if before.get(key) != now[key])
+        if changed:
+            raise RecipeError(
+                f"{self.folder} holds a run with other values of {', '.join(changed)}: name another folder"
+            )
+        self.detector.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.history = [EpochMetrics(**m) for m in state["history"]]
+        self.start = state["epoch"] + 1
+
+    def result(self, interrupted: bool) -> TrainResult:
+        best = max(self.history, key=lambda m: (m.auc, m.epoch))
+        self.detector.load_state_dict(torch.load(self.folder / "best.pt", map_location=self.device, weights_only=True))
+        return TrainResult(self.detector.eval(), best, self.history, interrupted)
+
+    def _set_lr(self, step: int) -> float:
+        settings, last = self.recipe.optimiser, self.recipe.epochs * self.steps
+        warm = settings.warmup * last
+        if step < warm:
+            factor = (step + 1) / warm
+        elif settings.schedule == "cosine":
+            factor = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(last - warm, 1)))
+        else:
+            factor = 1.0
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.lr * factor
+        return settings.lr * factor
+
+
+_MAY_CHANGE = {"workers", "threads"}
+"""Keys that do not change what is learned, so a run may be resumed with others."""
+
+
+def _optimiser(detector: Detector, recipe: Recipe) -> torch.optim.Optimizer:
+    settings = recipe.optimiser
+    # Weight decay is for weights: on biases and norms it only shrinks what the layer's scale depends on.
+    decayed = [p for p in detector.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in detector.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
+    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=settings.lr)
+
+
+def _one_thread(worker: int) -> None:
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    """Whole or not at all: a run killed while it writes keeps its previous checkpoint."""
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
