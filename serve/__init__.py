@@ -1,0 +1,1 @@
+"""The composition graph on Ray Serve: gateway, tracking, landmarks, detector groups; the job store and the launcher."""

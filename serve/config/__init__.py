@@ -1,0 +1,1 @@
+"""Configs of the graph, in Ray Serve's own YAML."""

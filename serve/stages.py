@@ -1,0 +1,152 @@
+"""The pipeline's stages as calls to deployments; pixels stay behind Ray's object references.
+
+Everything large is an item of a stream that this process never fetches: it passes the item's reference on. So the
+runner owns what an analysis needs, whichever process made it, and Ray frees it when the analysis lets go or the runner
+dies. (References that a deployment puts into its answer are not safe: Serve's calls are streams, and Ray may free what
+such a reference points to before the receiver is known to hold it.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
+
+from detectors.scoring import DetectorInfo
+from detectors.steps import ChunkMeta, LandmarkedChunk, TrackingSummary, TrackPrediction, encode_crop
+from preprocessing.inputs import FaceInput
+from preprocessing.settings import MediaLimits, TrackingSettings
+from preprocessing.types import MediaInfo, Track
+from serve.runner import PartLost
+
+log = logging.getLogger("unmask.graph")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One face's crop: `crops` is a reference to {face: crop (H, W, 3)} of a chunk."""
+
+    crops: Any
+    face: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Handles of the deployments, and what they said of themselves: `owner` names each detector's group."""
+
+    tracking: Any
+    landmarks: Any
+    groups: Mapping[str, Any]
+    infos: Mapping[str, DetectorInfo]
+    owner: Mapping[str, str]
+    extractor: str
+
+
+class RayStages:
+    """Implements detectors.pipeline.Stages for one analysis, called `session`."""
+
+    def __init__(self, graph: Graph, session: str) -> None:
+        self._graph = graph
+        self._session = session
+        self.extractor = graph.extractor
+        self.lost = False
+        """A process died during this analysis: what it held is gone, and the answer is not whole."""
+
+    def infos(self) -> Mapping[str, DetectorInfo]:
+        return self._graph.infos
+
+    async def track(
+        self, path: Path, limits: MediaLimits, settings: TrackingSettings
+    ) -> AsyncIterator[MediaInfo | tuple[ChunkMeta, Any] | TrackingSummary]:
+        call = self._graph.tracking.options(stream=True).track.remote(self._session, path, limits, settings)
+        chunks = 0
+        try:
+            stream = await call._to_object_ref_gen()
+            async for message in stream:
+                item = await message
+                if not isinstance(item, ChunkMeta):
+                    yield item
+                    continue
+                yield item, await anext(stream)
+                chunks += 1
+                # Asked for the next, so this one is with the landmarks. All replicas hear it, one knows the session.
+                if chunks % 2 == 0:
+                    self._graph.tracking.broadcast("consumed", self._session, chunks)._ensure_scheduled()
+        except RayError as error:
+            raise self._plain(error) from None
+        finally:
+            call.cancel()
+
+    async def landmarks(
+        self, reference: Any, keep: Sequence[int], specs: Sequence[FaceInput], frame_size: tuple[int, int]
+    ) -> LandmarkedChunk:
+        method = self._graph.landmarks.options(stream=True).landmarks
+        # In a list: a bare reference would be fetched into this process on the way.
+        call = method.remote([reference], list(keep), list(specs), frame_size)
+        try:
+            stream = await call._to_object_ref_gen()
+            points, quality = await (await anext(stream))
+            samples: dict[int, dict[FaceInput, Any]] = {face: {} for face in keep}
+            if keep:
+                for spec in specs:
+                    crops = await anext(stream)
+                    for face in keep:
+                        samples[face][spec] = Sample(crops, face)
+            return LandmarkedChunk(points, quality, samples)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        except RayError as error:
+            raise self._plain(error) from None
+
+    async def calibrate(
+        self, path: Path, limits: MediaLimits, tracks: Mapping[int, Track]
+    ) -> dict[int, NDArray[np.float32]]:
+        call = self._graph.landmarks.calibrate.remote(path, limits, dict(tracks))
+        rows: dict[int, NDArray[np.float32]] = await self._answer(call)
+        return rows
+
+    async def detect(self, name: str, samples: Sequence[Any] | NDArray[Any], maps: int) -> TrackPrediction:
+        group = self._graph.groups[self._graph.owner[name]]
+        given = samples if isinstance(samples, np.ndarray) else list(samples)
+        prediction: TrackPrediction = await self._answer(group.detect.remote(name, given, maps))
+        return prediction
+
+    async def jpeg(self, reference: Any) -> bytes:
+        try:
+            crop = (await reference.crops)[reference.face]
+        except RayError as error:
+            raise self._plain(error) from None
+        return await asyncio.to_thread(encode_crop, crop)
+
+    async def _answer(self, call: Any) -> Any:
+        try:
+            return await call
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        except RayError as error:
+            raise self._plain(error) from None
+
+    def _plain(self, error: RayError) -> Exception:
+        """The exception that the step raised, without Ray's wrapping and the remote stack trace."""
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if isinstance(cause, RayTaskError):
+            return self._plain(cause)
+        if isinstance(cause, (RayActorError, ObjectLostError)):
+            self.lost = True
+            log.warning("a part of the graph was lost: %s", str(cause).splitlines()[0])
+            return PartLost("the process that ran this step died")
+        return cause if isinstance(cause, Exception) else RuntimeError(str(cause))
+
+
+def _forget(response: Any) -> None:
+    """Send a broadcast whose answers do not matter."""
+    response._ensure_scheduled()

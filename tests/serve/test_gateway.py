@@ -1,0 +1,307 @@
+"""The API without a graph: what it refuses, in which words, and that nothing of a refused upload stays."""
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from hostile import picture
+from PIL import Image
+
+from preprocessing.settings import MediaLimits, Settings
+from serve.gateway import Services, create_app
+from serve.settings import GatewayArgs
+from serve.storage import Storage
+from serve.store import SQLiteStore
+from serve.uploads import display_name
+
+
+class Api:
+    """An app over a store in a folder; nobody takes the jobs, so they stay queued."""
+
+    def __init__(self, folder: Path, args: GatewayArgs, settings: Settings) -> None:
+        self.folder = folder
+        self.store, self.storage = SQLiteStore(folder / "jobs.sqlite3"), Storage(folder)
+        self.notified = 0
+        self.parts = {"gateway": True, "runner": True}
+
+        async def detectors() -> list[dict[str, Any]]:
+            return [{"name": "mesonet"}, {"name": "lrnet"}]
+
+        async def ready() -> dict[str, bool]:
+            return self.parts
+
+        def notify() -> None:
+            self.notified += 1
+
+        self.services = Services(self.store, self.storage, args, settings, detectors, ready, notify)
+        self.http = TestClient(create_app(self.services), raise_server_exceptions=False)
+
+    def post(self, content: bytes | None = None, name: str = "face.png", **fields: str) -> Any:
+        content = png() if content is None else content
+        return self.http.post("/v1/analyses", files={"file": (name, content)}, data=fields)
+
+    def files(self) -> list[str]:
+        return [path.name for path in self.folder.rglob("*") if path.is_file() and "jobs.sqlite3" not in path.name]
+
+
+def png(width: int = 64, height: int = 48) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture(width, height)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    settings = Settings(limits=MediaLimits(max_bytes=256 * 1024))
+    made = Api(tmp_path, GatewayArgs(max_queued=3, max_event_streams=1, min_free_bytes=0, stall_s=5), settings)
+    with made.http:
+        yield made
+    made.store.close()
+
+
+def refusal(answer: Any, status: int, code: str) -> str:
+    """The words of a refusal of the one shape, without a trace of the program inside."""
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error"} and set(answer.json()["error"]) == {"code", "reason", "hint"}
+    assert answer.json()["error"]["code"] == code
+    assert "Traceback" not in answer.text and ".py" not in answer.text and "/" + "tmp" not in answer.text
+    return f"{answer.json()['error']['reason']}; {answer.json()['error']['hint']}"
+
+
+def test_an_upload_is_queued_and_has_an_address(api: Api) -> None:
+    answer = api.post(name="holiday.png", tags="press, x")
+    assert answer.status_code == 202
+    where = answer.headers["location"]
+    assert where == f"/v1/analyses/{answer.json()['id']}" and answer.json()["status"] == "queued"
+    found = api.http.get(where).json()
+    assert (found["name"], found["status"], found["tags"]) == ("holiday.png", "queued", ["press", "x"])
+    assert found["result"] is None and found["error"] is None and api.notified == 1
+
+
+def test_settings_are_stored_over_the_operators(api: Api) -> None:
+    wanted = {"detectors": ["lrnet"], "tracking": {"box_every": 2}, "limits": {"max_duration_s": 10}}
+    job = api.store.get(api.post(settings=json.dumps(wanted)).json()["id"])
+    assert job is not None
+    stored = Settings.model_validate_json(job.settings)
+    assert stored.detectors == ("lrnet",) and stored.tracking.box_every == 2
+    assert stored.limits.max_duration_s == 10 and stored.limits.max_bytes == 256 * 1024
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ('{"detecters": []}', "did you mean 'detectors'?"),
+        ('{"tracking": {"box_evry": 1}}', "did you mean 'box_every'?"),
+        ('{"detectors": ["mesonnet"]}', "did you mean 'mesonet'?"),
+        ('{"detectors": ["nothing"]}', "there are: mesonet, lrnet"),
+        ('{"limits": {"max_bytes": 999999999}}', "limits.max_bytes: 999999999 is above this server's 262144"),
+        ('{"tracking": {"max_faces": 100000}}', "tracking.max_faces"),
+        ('{"detector_deadline_s": 1e9}', "can only be lowered"),
+        ('{"heatmaps": "many"}', "heatmaps"),
+        ("{", "not JSON"),
+        ("[" * 5000, ""),
+        ("[]", ""),
+    ],
+)
+def test_wrong_settings_are_named_with_the_near_miss(api: Api, settings: str, words: str) -> None:
+    assert words in refusal(api.post(settings=settings), 422, "settings")
+    assert not api.files()
+
+
+def test_an_upload_over_the_limit_is_413_and_leaves_nothing(api: Api) -> None:
+    noise = np.random.default_rng(0).bytes(300 * 1024)
+    assert "0.2 MB" in refusal(api.post(noise), 413, "too_large")
+    assert not api.files() and api.services.uploads == 0
+
+
+def test_a_claimed_length_over_the_limit_is_refused_before_the_body(api: Api) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=x", "content-length": str(10**12)}
+    refusal(api.http.post("/v1/analyses", content=b"--x", headers=headers), 413, "too_large")
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [(b"", 415, "unsupported"), (b"hello there", 415, "unsupported"), (png()[:40], 422, "undecodable")],
+)
+def test_files_that_are_no_media_are_refused_at_once(api: Api, content: bytes, status: int, code: str) -> None:
+    assert len(refusal(api.post(content, "clip.mp4"), status, code)) > 10
+    assert not api.files() and api.store.listing("", "", 10, 0)[1] == 0
+
+
+def test_requests_that_are_no_form_are_refused_in_words(api: Api) -> None:
+    assert "form field 'file'" in refusal(api.http.post("/v1/analyses", content=png()), 415, "form")
+    assert "no file" in refusal(api.http.post("/v1/analyses", files={"name": (None, "x")}), 422, "form")
+    broken = {"content-type": "multipart/form-data; boundary=x"}
+    refusal(api.http.post("/v1/analyses", content=b"rubbish", headers=broken), 422, "form")
+    start = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    assert "ends in the middle" in refusal(
+        api.http.post("/v1/analyses", content=start + png(), headers=broken), 422, "form"
+    )
+    assert "did you mean 'settings'?" in refusal(api.post(setings="{}"), 422, "form")
+    two = [("file", ("a.png", png())), ("file", ("b.png", png()))]
+    assert "more than one file" in refusal(api.http.post("/v1/analyses", files=two), 422, "form")
+    many = [(f"f{i}", (None, "x")) for i in range(9)]
+    assert "more than 8 parts" in refusal(api.http.post("/v1/analyses", files=many), 422, "form")
+    refusal(api.post(name="x" * 9000), 422, "form")
+    refusal(api.post(settings=" " * 100_000), 413, "form")
+    assert not api.files()
+
+
+def test_addresses_are_not_fetched_unless_the_operator_allowed_them(api: Api) -> None:
+    answer = api.http.post("/v1/analyses", files={"url": (None, "http://127.0.0.1/x.png")})
+    assert "operator" in refusal(answer, 403, "url")
+
+
+def test_a_full_queue_answers_503_with_the_time_to_wait(api: Api) -> None:
+    for _ in range(3):
+        assert api.post().status_code == 202
+    start = time.perf_counter()
+    answer = api.post()
+    assert time.perf_counter() - start < 0.5
+    refusal(answer, 503, "overloaded")
+    assert int(answer.headers["retry-after"]) > 0
+    assert len(api.files()) == 3
+
+
+def test_a_name_is_for_showing_only(api: Api) -> None:
+    job = api.http.get(api.post(name="../../etc/pass\u202ewd.png").headers["location"]).json()
+    assert job["name"] == "passwd.png"
+    assert display_name("C:\\Users\\me\\" + "x" * 300 + ".mp4") == "x" * 200
+    assert display_name("a\x07\x00\nb.png") == "ab.png" and display_name("///") == "unnamed"
+    assert not (api.folder.parent / "etc").exists()
+
+
+def test_events_tell_the_changes_and_end(api: Api) -> None:
+    job_id = api.post().json()["id"]
+    api.store.lease("a", 60, 3)
+
+    async def work() -> None:
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(api.store.beat, "a", {job_id: ("tracking", 0.5)}, 60)
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(api.store.finish, job_id, "a", "{}", "real", 0.1)
+
+    assert api.http.portal is not None
+    done = api.http.portal.start_task_soon(work)
+    with api.http.stream("GET", f"/v1/analyses/{job_id}/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        text = "".join(answer.iter_text())
+    done.result()
+    events = [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
+    assert [event["event"] for event in events] == ["progress", "progress", "end"]
+    seen = [json.loads(event["data"]) for event in events]
+    assert [one["progress"]["stage"] for one in seen] == ["starting", "tracking", "done"]
+    assert seen[-1]["status"] == "done" and seen[-1]["verdict"] == "real"
+    assert api.services.streams == 0
+
+
+def test_event_streams_have_a_limit_of_their_own(api: Api) -> None:
+    job_id = api.post().json()["id"]
+    api.services.streams = 1
+    answer = api.http.get(f"/v1/analyses/{job_id}/events")
+    refusal(answer, 503, "overloaded")
+    assert "retry-after" in answer.headers and api.post().status_code == 202
+    api.services.streams = 0
+    refusal(api.http.get(f"/v1/analyses/{'0' * 32}/events"), 404, "not_found")
+    assert api.services.streams == 0
+
+
+def test_deleting_cancels_what_waits_and_then_forgets_it(api: Api) -> None:
+    where = api.post().headers["location"]
+    assert api.http.delete(where).status_code == 204
+    assert api.http.get(where).json()["status"] == "cancelled" and not api.files()
+    assert "cancelled" in "".join(api.http.get(where + "/events").text)
+    assert api.http.delete(where).status_code == 204
+    refusal(api.http.get(where), 404, "not_found")
+    refusal(api.http.delete(where), 404, "not_found")
+
+
+def test_a_done_analysis_is_deleted_whole(api: Api) -> None:
+    answer = api.post()
+    job_id = answer.json()["id"]
+    api.store.lease("a", 60, 3)
+    api.storage.write_artifacts(job_id, {"faces/1.jpg": b"x"})
+    api.store.finish(job_id, "a", '{"verdict": "real"}', "real", 0.1)
+    assert api.http.get(answer.headers["location"]).json()["result"] == {"verdict": "real"}
+    assert api.http.delete(answer.headers["location"]).status_code == 204
+    refusal(api.http.get(answer.headers["location"]), 404, "not_found")
+    assert not api.files()
+
+
+def test_artifacts_come_with_their_type_and_without_sniffing(api: Api) -> None:
+    job_id = api.post().json()["id"]
+    api.storage.write_artifacts(job_id, {"faces/1.jpg": b"jpeg", "heatmaps/mesonet/1-2.png": b"png"})
+    answer = api.http.get(f"/v1/analyses/{job_id}/artifacts/faces/1.jpg")
+    assert answer.content == b"jpeg" and answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    answer = api.http.get(f"/v1/analyses/{job_id}/artifacts/heatmaps/mesonet/1-2.png")
+    assert answer.headers["content-type"] == "image/png"
+    for name in ("../media", "..%2Fmedia", "%2e%2e/media", "faces/2.jpg", "media", ""):
+        assert api.http.get(f"/v1/analyses/{job_id}/artifacts/{name}").status_code == 404
+
+
+def test_the_list_is_searched_paged_and_tagged(api: Api) -> None:
+    ids = [api.post(name=name).json()["id"] for name in ("a.png", "b.png")]
+    assert api.http.patch(f"/v1/analyses/{ids[0]}", json={"tags": ["press"]}).json()["tags"] == ["press"]
+    found = api.http.get("/v1/analyses", params={"tag": "press"}).json()
+    assert found["total"] == 1 and found["analyses"][0]["id"] == ids[0]
+    assert api.http.get("/v1/analyses", params={"q": "b."}).json()["analyses"][0]["id"] == ids[1]
+    assert len(api.http.get("/v1/analyses", params={"limit": 1}).json()["analyses"]) == 1
+    refusal(api.http.get("/v1/analyses", params={"limit": 10**6}), 422, "invalid")
+    refusal(api.http.patch(f"/v1/analyses/{ids[0]}", json={"tags": ["x" * 99]}), 422, "invalid")
+
+
+def test_unknown_addresses_and_methods_are_refused_in_the_same_shape(api: Api) -> None:
+    refusal(api.http.get("/nothing"), 404, "not_found")
+    refusal(api.http.put("/v1/analyses"), 405, "method")
+    refusal(api.http.get("/v1/analyses/../../etc/passwd"), 404, "not_found")
+    refusal(api.http.get("/v1/analyses/not-an-id"), 422, "invalid")
+
+
+def test_a_fault_of_the_program_shows_no_trace(api: Api) -> None:
+    api.store.close()
+    assert "log" in refusal(api.http.get("/v1/analyses"), 500, "internal")
+    api.store = SQLiteStore(api.folder / "jobs.sqlite3")
+
+
+def test_pages_of_other_sites_cannot_upload_or_delete(api: Api) -> None:
+    where = api.post().headers["location"]
+    cross = {"sec-fetch-site": "cross-site"}
+    refusal(api.http.delete(where, headers=cross), 403, "cross_site")
+    refusal(api.http.post("/v1/analyses", files={"file": ("a.png", png())}, headers=cross), 403, "cross_site")
+    assert api.http.get(where, headers=cross).status_code == 200
+
+
+def test_health_readiness_and_the_description(api: Api) -> None:
+    assert api.http.get("/healthz").json()["status"] == "ok"
+    assert api.http.get("/readyz").status_code == 200
+    api.parts = {"gateway": True, "group detectors": False}
+    answer = api.http.get("/readyz")
+    assert answer.status_code == 503 and answer.json()["parts"]["group detectors"] is False
+    described = api.http.get("/openapi.json").json()
+    assert "multipart/form-data" in described["paths"]["/v1/analyses"]["post"]["requestBody"]["content"]
+    assert "AnalysisResult" in described["components"]["schemas"]
+    assert api.http.get("/docs").status_code == 200
+    assert api.http.get("/v1/settings").json()["limits"]["max_bytes"] == 256 * 1024
+    assert "Settings" in described["components"]["schemas"]
+    assert [card["name"] for card in api.http.get("/v1/detectors").json()] == ["mesonet", "lrnet"]
+
+
+def test_uploads_that_ended_with_their_process_are_swept(tmp_path: Path) -> None:
+    import os
+
+    storage = Storage(tmp_path)
+    old, new = storage.incoming("0" * 32), storage.incoming("1" * 32)
+    for path in (old, new):
+        path.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    storage.sweep()
+    assert not old.exists() and new.exists()
