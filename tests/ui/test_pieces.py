@@ -1,0 +1,124 @@
+"""Wording, HTML pieces, plots and overlays, which need nothing but a result."""
+
+from __future__ import annotations
+
+import io
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from results import detector, face, media, result
+
+from detectors.result import Verdict
+from ui import cards, plots, words
+from ui.overlay import overlay
+
+
+def test_every_verdict_and_every_status_has_words() -> None:
+    from detectors.result import DetectorScore
+    from preprocessing.types import Quality
+
+    assert set(words.VERDICTS) == set(get_args(Verdict))
+    assert set(words.STATUS) == set(get_args(DetectorScore.model_fields["status"].annotation))
+    assert set(words.QUALITY) == set(get_args(Quality))
+
+
+def test_no_verdict_claims_that_media_is_real() -> None:
+    for wording in words.VERDICTS.values():
+        assert "is real" not in wording.title.lower() and "authentic" not in wording.title.lower()
+    assert "no proof" in words.VERDICTS["real"].meaning
+    assert "not a finding that the media is real" in words.VERDICTS["no_face"].meaning
+
+
+@given(st.floats(0, 1))
+def test_a_shown_probability_is_never_certain(value: float) -> None:
+    assert words.probability(value) not in ("0.00", "1.00")
+    assert words.percent(value) not in ("0 %", "100 %")
+    assert abs(float(words.probability(value)) - value) <= 0.0101
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0, "0:00.0"), (3.44, "0:03.4"), (59.97, "1:00.0"), (75.2, "1:15.2")])
+def test_a_time_is_minutes_and_seconds(seconds: float, said: str) -> None:
+    assert words.clock(seconds) == said
+
+
+def test_a_name_with_control_characters_and_broken_bytes_is_safe_to_print() -> None:
+    shown = words.printable("a\x1b[31mred\n\udcff\u202egpj.exe")
+    assert shown.isprintable() and "\x1b" not in shown and "\u202e" not in shown
+    shown.encode("utf-8")
+
+
+def test_the_most_suspicious_face_decides_and_its_detectors_are_shown() -> None:
+    calm = face(1, 0.2, detectors={"mesonet": detector(0.3), "lrnet": detector(0.6)})
+    loud = face(2, 0.9, detectors={"mesonet": detector(0.8), "lrnet": detector(None, status="failed", reason="x")})
+    both = result(faces=[calm, loud])
+    assert words.deciding_face(both) is loud
+    best = words.detector_scores(both)
+    assert (best["mesonet"].score, best["lrnet"].score) == (0.8, 0.6)
+    assert words.deciding_face(result("no_face", faces=[])) is None
+
+
+@pytest.mark.parametrize("verdict", get_args(Verdict))
+def test_the_card_says_the_verdict_and_escapes_what_the_file_says(verdict: str) -> None:
+    evil = "<img src=x onerror=alert(1)>.mp4"
+    faces = [] if verdict == "no_face" else None
+    made = result(verdict, faces, media=media(name=evil), reasons=[f"about {evil}"])
+    page = cards.verdict_card(made) + cards.notices(made) + cards.facts(made) + cards.error_card(evil, evil, evil)
+    page += cards.progress_card(evil, "tracking", 0.4)
+    assert words.VERDICTS[made.verdict].title in page
+    assert "<img" not in page and "&lt;img" in page
+
+
+def test_progress_marks_the_stage_that_runs() -> None:
+    page = cards.progress_card("a.mp4", "detectors", 0.5)
+    assert page.count('class="done"') == 2 and page.count('class="now"') == 1 and "width:50%" in page
+
+
+def test_the_score_figure_shows_each_score_the_interval_and_the_threshold() -> None:
+    made = result()
+    figure = plots.scores_figure(made, made.faces[0])
+    dots = {trace.name: trace.x[0] for trace in figure.data if trace.mode == "markers"}
+    assert dots == {"mesonet": 0.9, "lrnet": None, "together": 0.93}
+    band = next(trace for trace in figure.data if trace.mode == "lines" and trace.y[0] == "together")
+    assert list(band.x) == pytest.approx([0.83, 0.98])
+    assert [shape.x0 for shape in figure.layout.shapes] == [made.threshold]
+    assert any("does not apply" in note.text for note in figure.layout.annotations)
+
+
+def test_the_timeline_has_a_line_for_each_detector_with_several_moments() -> None:
+    made = result()
+    figure = plots.timeline_figure(made, made.faces[0])
+    assert figure is not None
+    assert [trace.name for trace in figure.data] == ["mesonet"]
+    assert list(figure.data[0].x) == [0.0, 0.5, 1.0, 1.5]
+    still = result(faces=[face(detectors={"mesonet": detector(0.5, frame_scores=[])})])
+    assert plots.timeline_figure(still, still.faces[0]) is None
+
+
+def test_contributions_point_to_fake_in_its_colour_and_to_real_in_its_own() -> None:
+    made = result()
+    figure = plots.contributions_figure(made, made.faces[0])
+    assert figure is not None
+    assert dict(zip(figure.data[0].y, figure.data[0].x, strict=True)) == {"mesonet": 2.1, "lrnet": -0.4}
+    assert list(figure.data[0].marker.color) == [words.VERDICTS["real"].colour, words.VERDICTS["fake"].colour]
+    assert plots.contributions_figure(made, face(fused=None)) is None
+
+
+def _bytes(picture: np.ndarray, kind: str) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, kind)
+    return out.getvalue()
+
+
+def test_the_overlay_leaves_the_face_alone_where_the_detector_saw_nothing() -> None:
+    crop = _bytes(np.full((64, 64, 3), 120, np.uint8), "JPEG")
+    heat = np.zeros((32, 32), np.uint8)
+    heat[:, 16:] = 255
+    drawn = overlay(crop, _bytes(heat, "PNG"), opacity=1.0)
+    assert drawn.shape == (64, 64, 3)
+    assert np.abs(drawn[:, :24].astype(int) - 120).max() <= 1
+    assert np.abs(drawn[:, 40:].astype(int) - (252, 246, 170)).max() <= 1
+    assert np.array_equal(overlay(crop, _bytes(heat, "PNG"), 0.0), overlay(crop, _bytes(heat * 0, "PNG"), 1.0))
