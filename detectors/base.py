@@ -28,6 +28,8 @@ class Meta:
     url: str
     looks_at: str
     """One plain sentence: what the method takes as evidence."""
+    licence: str
+    """Under which terms the published weights come, or that there are none, in a few words."""
 
 
 class DetectorConfig(Strict):
@@ -47,6 +49,30 @@ class DetectorOutput:
     embedding: Tensor | None = None
     frame_logit: Tensor | None = None
     aux: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Truth:
+    """What a batch of training samples is. Leading dimension B everywhere.
+
+    `label` (B,): 0 real, 1 fake, or the method's own soft label. `frame_label` (B, T): the same for each frame of a
+    clip, where frames differ. `source` (B,) integers: a real sample and the fakes made from it share one.
+    `maps`: what `Detector.targets` gave for each sample, stacked; empty where no blending mask is known.
+    """
+
+    label: Tensor
+    frame_label: Tensor | None = None
+    source: Tensor | None = None
+    maps: dict[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Truth:
+        """The same on another device."""
+        return Truth(
+            self.label.to(device),
+            None if self.frame_label is None else self.frame_label.to(device),
+            None if self.source is None else self.source.to(device),
+            {name: value.to(device) for name, value in self.maps.items()},
+        )
 
 
 class Detector(nn.Module):
@@ -87,9 +113,17 @@ class Detector(nn.Module):
     def forward(self, batch: Tensor) -> DetectorOutput:
         raise NotImplementedError
 
-    def loss(self, output: DetectorOutput, target: Tensor) -> Tensor:
-        """Training loss, a scalar; `target` (B,) is 0 real or 1 fake, or the method's own soft label."""
-        return nn.functional.binary_cross_entropy_with_logits(output.logit, target.to(output.logit.dtype))
+    def targets(self, mask: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """The method's own training maps for one sample, made in the data loader; none by default.
+
+        `mask` (size, size), for a clip (length, size, size): the weight of the foreign face in each pixel of the
+        input, 0 to 1; 0 everywhere for a real sample.
+        """
+        return {}
+
+    def loss(self, output: DetectorOutput, truth: Truth) -> Tensor:
+        """Training loss, a scalar."""
+        return nn.functional.binary_cross_entropy_with_logits(output.logit, truth.label.to(output.logit.dtype))
 
     @staticmethod
     def track_logit(logits: NDArray[np.float32]) -> float:

@@ -118,7 +118,7 @@ class FacePairs(EpochDataset):
             image, points = np.ascontiguousarray(image[:, ::-1]), flip_points(points, image.shape[1])
         pair = self_blend(image, to_81(points[None])[0], rng, self.settings.blend)
         inputs = self._finish([pair.real, pair.fake], points, rng)
-        return {"inputs": inputs, "target": np.array([0, 1], np.float32)}
+        return {"inputs": inputs, "label": np.array([0, 1], np.float32)}
 
     def _finish(self, images: list[Image], points: Points, rng: np.random.Generator) -> NDArray[np.uint8]:
         chosen = self.settings

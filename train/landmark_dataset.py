@@ -69,7 +69,7 @@ class TrainingClips(EpochDataset):
         else:
             real, fake = self._window(rng, view.real, view.fakes[int(rng.integers(len(view.fakes)))])
         both = np.stack([real, fake])
-        return {"inputs": augment(both, rng, self.settings), "target": np.array([0, 1], np.float32)}
+        return {"inputs": augment(both, rng, self.settings), "label": np.array([0, 1], np.float32)}
 
     def _window(self, rng: np.random.Generator, *sequences: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """The same random run of `length` rows of each."""
@@ -93,7 +93,7 @@ class ValidationClips(EpochDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         clip, label = self._items[index]
-        return {"inputs": clip[None], "target": np.array([label])}
+        return {"inputs": clip[None], "label": np.array([label])}
 
 
 def transplanted(real: NDArray[np.int16], jitter: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int16]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
 
-from detectors.base import Detector, DetectorOutput
+from detectors.base import Detector, DetectorOutput, Truth
 from train.recipe import DataSplits, EpochDataset, Recipe, RecipeError
 
 
@@ -71,14 +73,27 @@ class _Shuffled(Sampler[int]):
         return iter(np.random.default_rng([self.seed, self.epoch, 0x5F]).permutation(self.length).tolist())
 
 
-def collate(items: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-    """Items of k samples each to inputs (B, ...) and targets (B,), B the sum of the k.
+Targets = Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]
+"""A detector's `targets`."""
+
+
+def collate(items: list[dict[str, Any]], targets: Targets | None = None) -> tuple[Tensor, Truth]:
+    """Items of k samples each to inputs (B, ...) and their truth, B the sum of the k; `targets` is the detector's.
 
     Tensors, because they leave a worker by shared memory: arrays fill a pipe, and a worker whose parent was killed
     would wait for ever to write the rest.
     """
-    inputs = torch.from_numpy(np.concatenate([item["inputs"] for item in items]))
-    return inputs, torch.from_numpy(np.concatenate([item["target"] for item in items]).astype(np.float32))
+
+    def joined(key: str) -> Tensor | None:
+        return torch.from_numpy(np.concatenate([item[key] for item in items])) if key in items[0] else None
+
+    inputs, label = joined("inputs"), joined("label")
+    assert inputs is not None and label is not None
+    maps: dict[str, Tensor] = {}
+    if targets is not None and "mask" in items[0]:
+        made = [targets(mask) for item in items for mask in item["mask"]]
+        maps = {name: torch.from_numpy(np.stack([one[name] for one in made])) for name in made[0]}
+    return inputs, Truth(label.float(), joined("frame_label"), joined("source"), maps)
 
 
 def steps_per_epoch(items: int, batch: int) -> int:
@@ -163,12 +178,12 @@ class _Run:
             sampler=sampler,
             drop_last=drop,
             num_workers=self.recipe.workers,
-            collate_fn=collate,
+            collate_fn=functools.partial(collate, targets=self.detector.targets),
             worker_init_fn=_one_thread,
             prefetch_factor=2 if self.recipe.workers else None,
         )
 
-    def forward(self, model: Detector, inputs: Tensor, target: Tensor) -> tuple[DetectorOutput, Tensor]:
+    def forward(self, model: Detector, inputs: Tensor, truth: Truth) -> tuple[DetectorOutput, Tensor]:
         batch = model.prepare(inputs.numpy()).to(self.device)
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
@@ -176,7 +191,7 @@ class _Run:
         with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=half):
             output = model(batch)
         output.logit = output.logit.float()
-        return output, model.loss(output, target.to(self.device))
+        return output, model.loss(output, truth.to(self.device))
 
     def epoch(self, epoch: int, progress: Callable[[Progress], None] | None) -> EpochMetrics:
         began = time.perf_counter()
@@ -185,10 +200,10 @@ class _Run:
         self.splits.train.epoch = self.sampler.epoch = epoch
         self.detector.train()
         total, samples, lr = 0.0, 0, 0.0
-        for index, (inputs, target) in enumerate(self.loader(self.splits.train, self.sampler)):
+        for index, (inputs, truth) in enumerate(self.loader(self.splits.train, self.sampler)):
             step = epoch * self.steps + index
             lr = self._set_lr(step)
-            _, loss = self.forward(self.detector, inputs, target)
+            _, loss = self.forward(self.detector, inputs, truth)
             if not torch.isfinite(loss):
                 raise RecipeError(
                     f"recipe {self.recipe.name}: the loss is {loss.item()} at step {step}; lower optimiser.lr"
@@ -200,7 +215,7 @@ class _Run:
             self.optimiser.step()
             if self.ema is not None:
                 self.ema.update_parameters(self.detector)
-            total, samples = total + loss.item() * len(target), samples + len(target)
+            total, samples = total + loss.item() * len(inputs), samples + len(inputs)
             if progress:
                 spent = time.perf_counter() - began
                 left = (self.recipe.epochs * self.steps - step - 1) * spent / (index + 1)
@@ -221,15 +236,15 @@ class _Run:
         model = self.judged.eval()
         self.splits.validation.epoch = 0
         logits: list[Tensor] = []
-        targets: list[Tensor] = []
+        labels: list[Tensor] = []
         losses = 0.0
-        for inputs, target in self.loader(self.splits.validation, None):
-            output, loss = self.forward(model, inputs, target)
-            losses += loss.item() * len(target)
+        for inputs, truth in self.loader(self.splits.validation, None):
+            output, loss = self.forward(model, inputs, truth)
+            losses += loss.item() * len(inputs)
             logits.append(output.logit.float().cpu())
-            targets.append(target)
-        truth = torch.cat(targets).numpy() > 0.5
-        return losses / len(truth), float(roc_auc_score(truth, torch.cat(logits).numpy())), len(truth)
+            labels.append(truth.label)
+        fake = torch.cat(labels).numpy() > 0.5
+        return losses / len(fake), float(roc_auc_score(fake, torch.cat(logits).numpy())), len(fake)
 
     def save(self, metrics: EpochMetrics) -> None:
         """last.pt holds all that resuming needs; best.pt the weights of the best epoch so far."""

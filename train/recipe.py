@@ -65,7 +65,10 @@ class Recipe(Strict):
 class EpochDataset(Dataset[dict[str, Any]]):
     """A map-style dataset whose samples differ from epoch to epoch, all of them following from (seed, epoch, index).
 
-    An item is `{"inputs": array (k, ...), "target": float32 (k,)}`: k samples of the detector's declared input.
+    An item is `{"inputs": array (k, ...), "label": float32 (k,)}`: k samples of the detector's declared input. It may
+    hold `"mask"` (k, size, size), for clips (k, length, size, size), float32: the weight of the foreign face in each
+    pixel, from which the detector makes its own targets; `"frame_label"` (k, length); and `"source"` (k,) integers,
+    equal for a real sample and the fakes made from it.
     """
 
     epoch: int = 0

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detectors.base import Detector, DetectorConfig, DetectorOutput, Meta
+from detectors.base import Detector, DetectorConfig, DetectorOutput, Meta, Truth
 from detectors.checkpoints import (
     KERAS_SUFFIXES,
     CheckpointError,
@@ -130,6 +130,7 @@ class LRNet(Detector):
         year=2021,
         url="https://arxiv.org/abs/2104.04480",
         looks_at="How 68 points of the face move from frame to frame: jitter that real faces lack. Needs a video.",
+        licence="published weights: MIT",
     )
     config: LRNetConfig
     streams: ClassVar[dict[str, type[TorchStream] | type[KerasStream]]] = {"torch": TorchStream, "keras": KerasStream}
@@ -151,9 +152,9 @@ class LRNet(Detector):
         embedding = torch.cat([first_features, second_features], 1)
         return DetectorOutput(fake - real, embedding=embedding, aux={"g1": g1, "g2": g2})
 
-    def loss(self, output: DetectorOutput, target: Tensor) -> Tensor:
+    def loss(self, output: DetectorOutput, truth: Truth) -> Tensor:
         """Sum of both streams' cross entropies: each learns on its own, as in the paper."""
-        fake = target.to(output.logit.dtype)
+        fake = truth.label.to(output.logit.dtype)
         both = output.aux["g1"] + output.aux["g2"]
         return -(fake * both[:, 1] + (1 - fake) * both[:, 0]).mean()
 

@@ -67,6 +67,7 @@ class MesoNet(Detector):
         year=2018,
         url="https://arxiv.org/abs/1809.00888",
         looks_at="Textures at the middle scale of a single face: blur, missing detail, blending at eyes and mouth.",
+        licence="published weights: Apache-2.0",
     )
     config: MesoConfig
 

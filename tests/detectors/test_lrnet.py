@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from detectors.base import Truth
 from detectors.methods.lrnet import KerasStream, LandmarkDropout, LRNet, LRNetConfig, TorchStream, clips, vote_share
 
 
@@ -63,8 +64,8 @@ def test_streams_that_are_certain_give_a_finite_logit_and_loss() -> None:
             stream.output.bias.copy_(torch.tensor([-500.0, 500.0]))
     output = model(model.prepare(clips(landmark_rows(60), 30)))
     assert bool(torch.isfinite(output.logit).all())
-    assert model.loss(output, torch.zeros(2)).item() == pytest.approx(2000)
-    assert model.loss(output, torch.ones(2)).item() == pytest.approx(0)
+    assert model.loss(output, Truth(torch.zeros(2))).item() == pytest.approx(2000)
+    assert model.loss(output, Truth(torch.ones(2))).item() == pytest.approx(0)
 
 
 def test_the_second_stream_reads_only_motion() -> None:
@@ -81,7 +82,7 @@ def test_the_loss_is_the_sum_of_both_cross_entropies() -> None:
     output = model(model.prepare(clips(landmark_rows(90), 30)))
     target = torch.tensor([1, 0, 1])
     expected = sum(torch.nn.functional.nll_loss(output.aux[stream], target) for stream in ("g1", "g2"))
-    assert torch.allclose(model.loss(output, target.float()), torch.as_tensor(expected))
+    assert torch.allclose(model.loss(output, Truth(target.float())), torch.as_tensor(expected))
 
 
 def test_landmark_dropout_drops_whole_points_in_every_frame_alike() -> None:
@@ -100,7 +101,7 @@ def test_landmark_dropout_drops_whole_points_in_every_frame_alike() -> None:
 def test_the_learned_initial_state_learns() -> None:
     model = network().train()
     output = model(model.prepare(clips(landmark_rows(60), 30)))
-    model.loss(output, torch.tensor([0.0, 1.0])).backward()
+    model.loss(output, Truth(torch.tensor([0.0, 1.0]))).backward()
     for stream in (model.g1, model.g2):
         assert isinstance(stream, TorchStream) and stream.initial_state.grad is not None
         assert float(stream.initial_state.grad.abs().sum()) > 0

@@ -24,7 +24,7 @@ class _Faulty(Detector):
 class Broken(_Faulty):
     """Fails at every picture."""
 
-    meta = Meta("Broken", "none", 2000, "", "nothing")
+    meta = Meta("Broken", "none", 2000, "", "nothing", "none")
 
     def forward(self, batch: Tensor) -> DetectorOutput:
         raise RuntimeError("this detector is broken on purpose")
@@ -34,7 +34,7 @@ class Broken(_Faulty):
 class Slow(_Faulty):
     """Sleeps over every picture that is not black."""
 
-    meta = Meta("Slow", "none", 2000, "", "nothing")
+    meta = Meta("Slow", "none", 2000, "", "nothing", "none")
 
     def forward(self, batch: Tensor) -> DetectorOutput:
         if bool(batch.any()):

@@ -324,7 +324,9 @@ def test_an_analysis_survives_the_death_of_a_part(graph: Graph, tmp_path: Path, 
         time.sleep(0.05)
     replica(name).kill()
     found = graph.ended(where, 240)
-    assert found["status"] == "done" and found["attempts"] >= 2
+    assert found["status"] == "done" and found["result"]["faces"]
+    # Landmarks hold nothing of an analysis between two chunks: killed there, the next call finds a new replica.
+    assert found["attempts"] >= (1 if name == "Landmarks" else 2)
 
 
 def test_events_of_many_clients_leave_room_for_uploads(graph: Graph, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_pair_is_a_real_and_its_fake_through_the_same_changes(pack: FacePack) 
     for index in range(len(data)):
         item = data[index]
         assert item["inputs"].shape == (2, 128, 128, 3) and item["inputs"].dtype == np.uint8
-        assert item["target"].tolist() == [0, 1]
+        assert item["label"].tolist() == [0, 1]
         real, fake = item["inputs"].astype(int)
         changed = np.abs(real - fake)
         differences.append(changed.max())

@@ -231,8 +231,8 @@ def test_sequences_train_the_detector_and_their_people_stay_apart(sequences: Pat
     splits = build(Settings(), recipe(), detector, sequences)
     assert splits.summary["views"] == {"train": {"a": 1}, "validation": {"d3": 1}}
     item = splits.train[0]
-    assert item["inputs"].shape == (2, 30, 136) and item["target"].tolist() == [0, 1]
-    assert [splits.validation[i]["target"].tolist() for i in range(4)] == [[0], [0], [1], [1]]
+    assert item["inputs"].shape == (2, 30, 136) and item["label"].tolist() == [0, 1]
+    assert [splits.validation[i]["label"].tolist() for i in range(4)] == [[0], [0], [1], [1]]
     with np.load(sequences / "d3-00.npz") as stored:
         assert np.allclose(splits.validation[1]["inputs"][0] * 200 + 200, stored["real"][30:60], atol=1e-3)
     result = train(detector, splits, recipe(), tmp_path / "run")

@@ -44,7 +44,7 @@ class Pairs(EpochDataset):
         rng = np.random.default_rng([self.seed, self.epoch, index])
         real, fake = rng.normal(size=(2, 6)).astype(np.float32)
         fake[:2] += 1
-        return {"inputs": np.stack([real, fake]), "target": np.array([0, 1], np.float32)}
+        return {"inputs": np.stack([real, fake]), "label": np.array([0, 1], np.float32)}
 
 
 def recipe(**changes: Any) -> Recipe:
