@@ -83,15 +83,57 @@ def jpeg(image: Image, quality: int) -> Image:
     return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
+@dataclass(frozen=True)
+class SourceChange:
+    """SBI's change of one of the two sides (section 3.4): colour, then either a lower resolution or sharpening.
+
+    `shift` None: left out. `factor` 2 or 4 lowers the resolution; 0: sharpened with (alpha, lightness) `sharpness`.
+    """
+
+    shift: NDArray[np.float32] | None
+    hsv: NDArray[np.bool_]
+    tone: tuple[float, float]
+    factor: int
+    sharpness: tuple[float, float]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> SourceChange:
+        """RGB shift with odds 0.3, HSV and tone always, resolution or sharpness with equal odds."""
+        shift = rgb_shift(rng) if rng.random() < 0.3 else None
+        hsv, tone = hsv_drop(rng), brightness_contrast(rng, 0.1)
+        if rng.random() < 0.5:
+            return cls(shift, hsv, tone, 2 if rng.random() < 0.5 else 4, (0.0, 0.0))
+        return cls(shift, hsv, tone, 0, (float(rng.uniform(0.2, 0.5)), float(rng.uniform(0.5, 1))))
+
+    def colour(self, image: Image) -> Image:
+        """The changes that look at one pixel at a time."""
+        if self.shift is not None:
+            image = apply_rgb_shift(image, self.shift)
+        return apply_brightness_contrast(apply_hsv_drop(image, self.hsv), self.tone)
+
+    def __call__(self, image: Image) -> Image:
+        """The changed picture, uint8. Colour is changed on the small picture: nearest sampling leaves colours as they
+        are, so the order makes no difference."""
+        if not self.factor:
+            return sharpen(self.colour(image), *self.sharpness)
+        height, width = image.shape[:2]
+        size = (max(width // self.factor, 1), max(height // self.factor, 1))
+        small = self.colour(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST))
+        return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    def part(self, image: Image, rows: slice, columns: slice) -> Image:
+        """These rows and columns of the changed picture, without changing the rest where it is sharpened."""
+        if self.factor:
+            return self(image)[rows, columns]
+        # Sharpening looks one pixel around.
+        top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
+        near = self(image[top : rows.stop + 1, left : columns.stop + 1])
+        return near[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+
+
 def augment_source(image: Image, rng: np.random.Generator) -> Image:
-    """SBI's change of one of the two sides (section 3.4): colour, then either a lower resolution or sharpening."""
-    if rng.random() < 0.3:
-        image = apply_rgb_shift(image, rgb_shift(rng))
-    image = apply_hsv_drop(image, hsv_drop(rng))
-    image = apply_brightness_contrast(image, brightness_contrast(rng, 0.1))
-    if rng.random() < 0.5:
-        return lower_resolution(image, 2 if rng.random() < 0.5 else 4, nearest=True)
-    return sharpen(image, float(rng.uniform(0.2, 0.5)), float(rng.uniform(0.5, 1)))
+    """The picture after a SourceChange that is drawn here."""
+    return SourceChange.draw(rng)(image)
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,23 @@ def region_mask(
     return _fill([group.astype(np.int32) for group in groups], shape)
 
 
+FULL = 0.999
+"""A blurred mask's inside is 1 up to the rounding of float32."""
+
+
+def erode_and_feather(mask: Mask, kernels: tuple[int, int], sigma: float, full: float = FULL) -> Mask | None:
+    """SBI's soft border (section 3.5): what stays at least `full` of the peak under a first blur (odd kernel, automatic
+    sigma) is 1, the rest 0; a second blur of `sigma` makes the ramp. Peak 1; None: nothing is left."""
+    work = cv2.GaussianBlur(mask, (kernels[0], kernels[0]), 0)
+    peak = float(work.max())
+    if peak <= 0:
+        return None
+    hard = (work >= full * peak).astype(mask.dtype)
+    soft = cv2.GaussianBlur(hard, (kernels[1], kernels[1]), sigma)
+    soft /= soft.max()
+    return soft
+
+
 def _fill(groups: Sequence[NDArray[np.int32]], shape: tuple[int, int], smooth: bool = False) -> Mask:
     canvas = np.zeros(shape, np.uint8)
     for group in groups:

@@ -15,20 +15,13 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from preprocessing.blending.colour import augment_source, lower_resolution
-from preprocessing.blending.masks import EYES, HULLS, MOUTH, Mask, hull_mask, region_mask
+from preprocessing.blending.masks import EYES, HULLS, MOUTH, Mask, erode_and_feather, hull_mask, region_mask
+from preprocessing.blending.pseudofake import MAX_REDRAWS, BlendError, blend, too_small
 from preprocessing.blending.warps import affine_jitter, displace, elastic_field, warp
 from preprocessing.settings import Strict
 from preprocessing.types import Image
 
 Family = Literal["face", "mouth", "eyes", "resolution"]
-
-MAX_REDRAWS = 10
-FULL = 0.999
-"""A blurred mask's inside is 1 up to the rounding of float32."""
-
-
-class BlendError(ValueError):
-    """A picture and landmarks that no fake can be made from."""
 
 
 class BlendSettings(Strict):
@@ -95,14 +88,6 @@ def self_blend(
     raise BlendError(f"{MAX_REDRAWS} masks in a row were empty: the landmarks lie outside the picture, or on one point")
 
 
-def blend(source: Image, target: Image, mask: Mask) -> Image:
-    """mask * source + (1 - mask) * target, truncated to uint8."""
-    below, weights = target.astype(np.float32), mask[..., None]
-    # The small constant keeps a blend of two equal values from being truncated to the level below.
-    mixed = below + weights * (source.astype(np.float32) - below) + np.float32(1e-3)
-    return np.clip(mixed, 0, 255).astype(np.uint8)
-
-
 def soften(mask: Mask, rng: np.random.Generator) -> Mask | None:
     """Erosion by one blur, feathering by a second, at a random size of 192 to 256 px (section 3.5); None: empty.
 
@@ -116,15 +101,11 @@ def soften(mask: Mask, rng: np.random.Generator) -> Mask | None:
         return None
     kernels = np.arange(5, largest + 1, 2)
     first, second = (int(k) for k in rng.choice(kernels, 2))
-    work = cv2.GaussianBlur(work, (first, first), 0)
-    work = (work >= FULL * work.max()).astype(np.float32)
-    work = cv2.GaussianBlur(work, (second, second), float(rng.integers(5, 46)))
-    peak = float(work.max())
-    if peak <= 0:
+    feathered = erode_and_feather(work, (first, second), float(rng.integers(5, 46)))
+    if feathered is None:
         return None
-    soft = cv2.resize(work / peak, (width, height), interpolation=cv2.INTER_LINEAR)
-    # A mask of a few pixels makes no visible fake: its label would be wrong.
-    return np.clip(soft, 0, 1) if float(soft.sum()) >= 0.0005 * soft.size else None
+    soft = cv2.resize(feathered, (width, height), interpolation=cv2.INTER_LINEAR)
+    return None if too_small(soft) else np.clip(soft, 0, 1)
 
 
 def _sides(

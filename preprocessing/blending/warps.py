@@ -16,10 +16,16 @@ ELASTIC_STD = 1.14
 ELASTIC_SIGMA = 7.0
 
 
-def elastic_field(shape: tuple[int, int], rng: np.random.Generator, std: float = ELASTIC_STD) -> NDArray[np.float32]:
+def elastic_field(
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    std: float = ELASTIC_STD,
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.float32]:
     """Displacements (H, W, 2) float32 in pixels, x and y independent, correlated over about 10 px.
 
     Noise is blurred at a quarter of the resolution and enlarged: the reference's statistics at a tenth of its cost.
+    `size` (H, W): the same field, still in pixels of `shape`, sampled at another number of places.
     """
     # A border of noise beyond the picture: reflected noise would move the edges more than the middle.
     border = 8
@@ -29,7 +35,7 @@ def elastic_field(shape: tuple[int, int], rng: np.random.Generator, std: float =
     small = cv2.GaussianBlur(noise, (15, 15), sigma)[border:-border, border:-border]
     # Uniform noise has variance 1/3; a Gaussian blur of sigma divides the deviation by 2 sqrt(pi) sigma.
     gain = std * math.sqrt(3) * 2 * math.sqrt(math.pi) * sigma
-    return cv2.resize(small * gain, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(small * gain, (size or shape)[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def displace(mask: Mask, field: NDArray[np.float32]) -> Mask:
