@@ -214,6 +214,47 @@ def evaluate_command(
     evaluation.run(data, detectors, config, json_to, split=split, kind=kind, sha_prefix=sha_prefix, without=without)
 
 
+@app.command("prepare")
+def prepare_command(
+    dataset: Annotated[str, typer.Argument(help="The data set's layout, or auto; docs/datasets.md lists them.")],
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="Its folder, or any fsspec address.")],
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="The prepared set; without it, only look.")] = None,
+    count: Annotated[int | None, typer.Option(help="Frames of a video, evenly spaced (default 32).")] = None,
+    stride: Annotated[int | None, typer.Option(help="Instead: every n-th frame.")] = None,
+    runs: Annotated[str | None, typer.Option(metavar="NxLENGTH", help="Instead: runs of consecutive frames.")] = None,
+    crop: Annotated[str | None, typer.Option(help="margin: native resolution; aligned: eyes level.")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels of a crop's side (default 320).")] = None,
+    margin: Annotated[float | None, typer.Option(help="Crop side over the face's (default 2).")] = None,
+    image: Annotated[str | None, typer.Option(help="png or jpeg.")] = None,
+    faces: Annotated[str | None, typer.Option(help="main: one person a video; all.")] = None,
+    detector: Annotated[str | None, typer.Option(help="auto, hog, cnn or mtcnn.")] = None,
+    landmark_model: Annotated[Path | None, typer.Option(metavar="F.dat", help="A dlib model of 81 points.")] = None,
+    split: Annotated[str | None, typer.Option(help="auto (the set's own, if any), own, people or none.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of an own split.")] = None,
+    methods: Annotated[str | None, typer.Option(metavar="A,B", help="Only these; real for the real ones.")] = None,
+    compressions: Annotated[str | None, typer.Option(metavar="A,B", help="Only these, for example c23.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many videos.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Actors (default: one a core).")] = None,
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it, one of our own.")] = None,
+) -> None:
+    """A data set into shards of face crops, landmarks and masks that training reads; a killed run is continued.
+
+    Exit 0: every video was read. 2: usage. 3: some could not be; DIR/failures.jsonl says why.
+    """
+    from ui import prepare
+
+    options = {
+        "count": count, "stride": stride, "runs": runs, "crop": crop, "size": size, "margin": margin, "image": image,
+        "faces": faces, "detector": detector, "landmark_model": landmark_model, "split": split, "seed": seed,
+    }  # fmt: skip
+    code = prepare.run(
+        dataset, root, out, options, methods=methods, compressions=compressions, limit=limit, local=local,
+        workers=workers, address=address,
+    )  # fmt: skip
+    raise typer.Exit(code)
+
+
 @app.command("serve")
 def serve_command(
     config: Annotated[Path | None, typer.Option(metavar="F.yaml", help="The graph's configuration.")] = None,

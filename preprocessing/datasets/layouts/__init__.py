@@ -1,0 +1,1 @@
+"""One module a data set layout; see preprocessing/datasets/registry.py."""

@@ -1,0 +1,119 @@
+"""The same work on Ray Data: videos are rows, a batch of them a shard, a pool of actors makes the shards.
+
+Crops go from the worker that cuts them to the shard's file; only a line a video comes back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocessing.datasets import Item
+from train.prepare.run import Outcome, Worker
+from train.prepare.settings import PrepareError, PrepareSettings
+
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Rows are text: this is plenty."""
+
+
+class _Actor:
+    """Ray Data's view of a Worker: batches of rows in, a row a video out."""
+
+    def __init__(self, root: str, out: str, settings: str) -> None:
+        self._worker = Worker(root, out, PrepareSettings.model_validate_json(settings))
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        items = [Item.from_dict(json.loads(text)) for text in batch["item"].tolist()]
+        return {"outcome": np.array([json.dumps(vars(one)) for one in self._worker.shard(items)], dtype=object)}
+
+
+def on_ray(
+    root: str,
+    out: str,
+    batches: Sequence[Sequence[Item]],
+    settings: PrepareSettings,
+    workers: int | None,
+    address: str | None,
+) -> Iterator[Outcome]:
+    """Yields what became of each video, shard by shard as they are finished. Raises PrepareError."""
+    _prepare_environment()
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise PrepareError(
+            f"Ray Data is not installed ({error}): install unmask-forensics[serve], or use --local"
+        ) from None
+    with _connected(ray, workers, address) as cores:
+        number = min(workers or cores, len(batches))
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.enable_auto_log_stats = False
+        rows = [{"item": json.dumps(item.as_dict())} for batch in batches for item in batch]
+        # Blocks of a shard's size: a block is what Ray gives to an actor, and what it gives again if one dies.
+        found = ray.data.from_items(rows, override_num_blocks=len(batches)).map_batches(
+            _Actor,
+            batch_size=None,
+            compute=ray.data.ActorPoolStrategy(size=number, max_tasks_in_flight_per_actor=2),
+            fn_constructor_args=(root, out, settings.model_dump_json()),
+            num_cpus=1,
+        )
+        try:
+            for row in found.iter_rows():
+                yield Outcome(**json.loads(row["outcome"]))
+        except ray.exceptions.RayError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise PrepareError(f"Ray could not go on: {lines[-1][:300] if lines else type(error).__name__}") from error
+
+
+@contextmanager
+def _connected(ray: Any, workers: int | None, address: str | None) -> Iterator[int]:
+    """A Ray of our own, whatever RAY_ADDRESS says, or the cluster at `address`; yields its cores for workers."""
+    if ray.is_initialized():
+        raise PrepareError("this process is connected to a Ray instance already: use --local, or another process")
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if address is not None:
+            ray.init(address=address, **options)
+        else:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            ray.init(
+                address="local",
+                num_cpus=max(workers or cores, 1) + 1,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **options,
+            )
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():  # Ray's own would end this process without the clean-up below
+                signal.signal(number, handler)
+        for name in ("ray", "ray.data"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield max(int(ray.cluster_resources().get("CPU", 2)) - (address is None), 1)
+    except (ConnectionError, RuntimeError) as error:
+        raise PrepareError(f"Ray did not start: {str(error).splitlines()[0][:300] if str(error) else error}") from error
+    finally:
+        if ray.is_initialized():
+            ray.shutdown()
+
+
+def _prepare_environment() -> None:
+    """The environment of Ray, read when it is imported and by the processes that it starts: a token, no reports."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray listens on all interfaces and runs what it is sent: without a token that nobody else has, so could anyone.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    root = str(Path(__file__).resolve().parents[2])
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if root not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, paths)])
