@@ -80,6 +80,8 @@ class Detector(nn.Module):
 
     name: ClassVar[str]
     meta: ClassVar[Meta]
+    native_map: ClassVar[bool] = False
+    """The forward pass gives a heatmap; without, Grad-CAM draws one."""
     config: DetectorConfig
     input: InputSpec
 
@@ -132,6 +134,8 @@ class Detector(nn.Module):
 
     def heatmaps(self, batch: Tensor) -> Tensor | None:
         """(B, H, W) in 0..1, evidence for *fake*; the native map where the method has one, else None."""
+        if not self.native_map:
+            return None
         with torch.inference_mode():
             return self.forward(batch).heatmap
 

@@ -25,6 +25,8 @@ from preprocessing.types import MediaInfo, Quality, Track
 Progress = Callable[[str, float], None]
 """Called with a stage's name and its share done, 0..1."""
 
+MAX_SAMPLES = 512
+"""Faces whose crops an analysis holds at once, shared by its tracks: many short tracks get fewer each, at least 8."""
 CHUNKS_IN_FLIGHT = 2
 """Chunks that wait for landmarks while the next is decoded: bounds memory, keeps both stages busy."""
 
@@ -151,7 +153,7 @@ async def track_faces(
                 meta, reference = item
                 kept: dict[int, int] = {}
                 for index, face in enumerate(meta.faces):
-                    sampler = samples.setdefault(face.track, TrackSamples(settings.tracking.samples))
+                    sampler = _sampler(samples, face.track, settings.tracking.samples)
                     if (position := sampler.offer(face)) is not None:
                         kept[index] = position
                 size = (info.width, info.height)
@@ -170,6 +172,16 @@ async def track_faces(
     assert info is not None and summary is not None
     progress("tracking", 1.0)
     return Tracked(info, summary, {t: _track(t, rows[t], flags[t]) for t in sorted(rows)}, samples)
+
+
+def _sampler(samples: dict[int, TrackSamples], track: int, wanted: int) -> TrackSamples:
+    """The track's; a new one makes the others smaller once their number asks for it."""
+    if track not in samples:
+        limit = min(wanted, max(MAX_SAMPLES // (len(samples) + 1), 8))
+        samples[track] = TrackSamples(limit)
+        for other in samples.values():
+            other.shrink(limit)
+    return samples[track]
 
 
 def _track(number: int, rows: list[tuple[Any, Any]], flags: dict[Quality, int]) -> Track:

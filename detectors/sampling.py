@@ -29,12 +29,17 @@ class TrackSamples:
         if position % self.stride:
             return None
         self.faces[position] = face
-        while len(self.faces) > self.limit:
+        self.shrink(self.limit)
+        return position if position in self.faces else None
+
+    def shrink(self, limit: int) -> None:
+        """Keep at most `limit` from now on."""
+        self.limit = limit
+        while len(self.faces) > limit:
             self.stride *= 2
             for old in [p for p in self.faces if p % self.stride]:
                 del self.faces[old]
                 self.crops.pop(old, None)
-        return position if position in self.faces else None
 
     def fill(self, position: int, crops: Any) -> None:
         """The crops of a kept position, which come later; ignored where the position was let go meanwhile."""

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from detectors.pipeline import Progress, Stages, Tracked
 
 
+FACES_AT_ONCE = 2
+"""Faces that one detector looks at together; each holds a batch's activations. One that misses its deadline gets no
+further faces of the analysis, so that it costs two waits and not one a face."""
+
+
 @dataclass(frozen=True)
 class DetectorInfo:
     """What the orchestrator knows of a loaded detector without holding its network."""
@@ -52,6 +57,9 @@ class Samples:
     out_of_domain: str = ""
 
 
+Outcome = tuple[DetectorScore, TrackPrediction | None, Samples | None]
+
+
 async def score_faces(
     path: Path,
     stages: Stages,
@@ -67,10 +75,16 @@ async def score_faces(
     timings["calibration"] = time.perf_counter() - start
     jobs = {(track, name): None for track in tracked.tracks for name in infos}
     done = 0
+    turns = {name: asyncio.Semaphore(FACES_AT_ONCE) for name in infos}
+    overdue: set[str] = set()
 
-    async def one(track: int, info: DetectorInfo) -> tuple[DetectorScore, TrackPrediction | None, Samples | None]:
+    async def one(track: int, info: DetectorInfo) -> Outcome:
         nonlocal done
-        outcome = await _score(stages, settings, info, tracked, track, rows)
+        async with turns[info.name]:
+            late = info.name in overdue
+            outcome = _late(settings, info) if late else await _score(stages, settings, info, tracked, track, rows)
+            if outcome[0].status == "timeout":
+                overdue.add(info.name)
         done += 1
         progress("detectors", done / len(jobs))
         return outcome
@@ -163,7 +177,7 @@ async def _score(
     tracked: Tracked,
     number: int,
     rows: dict[int, NDArray[np.float32]] | str,
-) -> tuple[DetectorScore, TrackPrediction | None, Samples | None]:
+) -> Outcome:
     samples = _samples(info, stages, settings, tracked, number, rows)
     if isinstance(samples, str):
         return DetectorScore(status="not_applicable", reason=samples, weights=info.label), None, None
@@ -172,11 +186,15 @@ async def _score(
         wait = settings.detector_deadline_s
         prediction = await asyncio.wait_for(stages.detect(info.name, samples.inputs, maps), wait)
     except TimeoutError:
-        reason = f"no answer within its deadline of {settings.detector_deadline_s:g} s"
-        return DetectorScore(status="timeout", reason=reason, weights=info.label), None, None
+        return _late(settings, info)
     except Exception as error:  # one detector's fault must not cost the others their answer
         return DetectorScore(status="failed", reason=_plain(error), weights=info.label), None, None
     return answer(info, prediction, samples), prediction, samples
+
+
+def _late(settings: Settings, info: DetectorInfo) -> Outcome:
+    reason = f"no answer within its deadline of {settings.detector_deadline_s:g} s"
+    return DetectorScore(status="timeout", reason=reason, weights=info.label), None, None
 
 
 def answer(info: DetectorInfo, prediction: TrackPrediction, samples: Samples) -> DetectorScore:

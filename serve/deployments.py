@@ -62,8 +62,10 @@ class Tracking:
     def __init__(self, args: TrackingArgs) -> None:
         from detectors.steps import TrackingStep
         from preprocessing.faces import create_face_detector
+        from preprocessing.media import keep_spare
 
         self._step = TrackingStep()
+        keep_spare()
         self._free = [ThreadPoolExecutor(1, "tracking")]
         # The first analysis should not pay for imports and model files, some of which are loaded once a thread; nor
         # should the start, so this goes on behind it.

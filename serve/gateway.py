@@ -355,7 +355,7 @@ async def _changes(services: Services, job: Job) -> AsyncIterator[str]:
             spoke = time.monotonic()
             yield ": still here\n\n"
         await asyncio.sleep(wait)
-        wait = min(wait * 1.3, 0.3)
+        wait = min(wait * 1.1, 0.3)
         current = await asyncio.to_thread(services.store.get, job.id)
     if current is None:
         yield f"event: end\ndata: {json.dumps({'id': job.id, 'status': 'deleted'})}\n\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -66,7 +68,10 @@ class SearchingDetector:
         return bool(self._known) and bool((overlaps(face.box[None], boxes_of(self._known)) > 0.2).any())
 
     def _search(self, image: Image) -> list[Detection]:
-        by_stage = [stage.detect(image) for stage in self._stages]
+        # The stages of a still run side by side: dlib and torch both let other threads go on.
+        others = [_threads().submit(stage.detect, image) for stage in self._stages[1:]] if self._still else []
+        by_stage = [self._stages[0].detect(image)]
+        by_stage += [one.result() for one in others] or [stage.detect(image) for stage in self._stages[1:]]
         sure = [self._sure(i, by_stage) for i in range(len(by_stage))]
         if not any(sure):
             sure = [[face for face in faces if face.score >= DOUBTFUL] for faces in by_stage]
@@ -95,6 +100,11 @@ class SearchingDetector:
             chosen.append(best)
             covered |= found[best]
         return [self._stages[i] for i in sorted(chosen)]
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2, "faces")
 
 
 def _which(all_faces: Sequence[Detection], faces: Sequence[Detection]) -> NDArray[np.bool_]:

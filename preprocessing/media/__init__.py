@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from preprocessing.media.reader import Media, open_media, probe
+    from preprocessing.media.reader import Media, keep_spare, open_media, probe
 
-__all__ = ["Media", "open_media", "probe"]
+__all__ = ["Media", "keep_spare", "open_media", "probe"]
 
 
 def __getattr__(name: str) -> Any:

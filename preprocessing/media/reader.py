@@ -11,7 +11,8 @@ from types import TracebackType
 
 from preprocessing.errors import MediaMissing, MediaTooLarge
 from preprocessing.media.formats import HEAD_BYTES, Format, sniff
-from preprocessing.media.process import DecodingProcess
+from preprocessing.media.process import DecodingProcess, refill_spare
+from preprocessing.media.process import keep_spare as keep_spare
 from preprocessing.settings import MediaLimits
 from preprocessing.types import Frame, MediaInfo
 
@@ -75,6 +76,7 @@ class Media:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
+        refill_spare()
 
     def __enter__(self) -> Media:
         return self

@@ -1,7 +1,9 @@
-"""The decoding process: python -m preprocessing.media.worker REQUEST, started by preprocessing.media.process.
+"""The decoding process: python -m preprocessing.media.worker SOCKET LIFELINE [warm], started by media.process.
 
-It talks lines of JSON over a socket: `ready`, `header`, then, after the parent's go, one `frame` for each slot of the
-ring that it fills, then `end`; or `error` at any time. The parent answers one byte for each slot that it has emptied.
+It waits for one request, which brings the open media file and the ring's memory with it; `warm` imports all decoders
+before. It talks lines of JSON over a socket: `ready`, `header`, then, after the parent's go, one `frame` for each slot
+of the ring that it fills, then `end`; or `error` at any time. The parent answers one byte for each slot that it has
+emptied.
 """
 
 from __future__ import annotations
@@ -44,6 +46,14 @@ class _Channel:
     def send(self, kind: str, value: Any) -> None:
         self._socket.sendall(json.dumps({kind: value}).encode() + b"\n")
 
+    def request(self) -> dict[str, Any]:
+        """The request with its two descriptors; ends the process where the parent is gone."""
+        data, descriptors, _, _ = socket.recv_fds(self._socket, 1 << 16, 2)
+        if len(descriptors) != 2:
+            os._exit(0)
+        media, ring = descriptors
+        return {**json.loads(data), "media_fd": media, "ring_fd": ring}
+
     def receive(self, count: int) -> int:
         """How many bytes came, at most `count`; ends the process where the parent is gone."""
         got = len(self._socket.recv(count))
@@ -71,10 +81,12 @@ def _serve(request: dict[str, Any], channel: _Channel) -> None:
 
 
 def main() -> None:
-    request = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    sandbox.die_with_parent(request["lifeline_fd"])
-    channel = _Channel(request["socket_fd"])
+    sandbox.die_with_parent(int(sys.argv[2]))
+    channel = _Channel(int(sys.argv[1]))
+    if "warm" in sys.argv[3:]:
+        from preprocessing.media import image, video  # noqa: F401
+    request = channel.request()
     try:
         _serve(request, channel)
     except MediaError as error:

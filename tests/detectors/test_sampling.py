@@ -36,3 +36,12 @@ def test_a_crop_that_comes_after_its_face_was_let_go_is_ignored() -> None:
     for position in positions:
         samples.fill(position, position)
     assert [face.frame for face, _ in samples.ordered()] == [0, 2]
+
+
+def test_a_smaller_share_lets_faces_go_and_stays_even() -> None:
+    samples = TrackSamples(32)
+    for number in range(40):
+        if (position := samples.offer(FaceMeta(0, number, number / 25, (0, 0, 1, 1)))) is not None:
+            samples.fill(position, number)
+    samples.shrink(8)
+    assert [face.frame for face, _ in samples.ordered()] == [0, 8, 16, 24, 32]

@@ -17,7 +17,7 @@ import pytest
 from hostile import build, picture, write_video
 
 from preprocessing.errors import MediaTooLarge, UndecodableMedia
-from preprocessing.media import open_media, probe
+from preprocessing.media import open_media, probe, process
 from preprocessing.settings import MediaLimits
 from preprocessing.types import Frame
 
@@ -210,3 +210,36 @@ def test_many_files_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(60)
     assert sorted(answers) == ["6"] * 4 + ["undecodable"] * 4
+
+
+@pytest.fixture
+def spare(monkeypatch: pytest.MonkeyPatch) -> Iterator[psutil.Process]:
+    monkeypatch.setattr(process, "_spare", process._Spare())
+    process.keep_spare()
+    yield decoder()
+    if process._spare._worker is not None:
+        process._spare._worker.close()
+
+
+def test_a_spare_process_decodes_the_next_file_and_is_replaced(long_video: Path, spare: psutil.Process) -> None:
+    with open_media(long_video) as media:
+        frames = iter(media)
+        assert next(frames).image.shape == (480, 640, 3)
+        assert decoder().pid == spare.pid
+    assert not spare.is_running()
+    assert decoder().pid != spare.pid
+
+
+def test_a_spare_that_died_is_not_used(long_video: Path, spare: psutil.Process) -> None:
+    spare.kill()
+    with open_media(long_video) as media:
+        assert next(iter(media)).image.shape == (480, 640, 3)
+
+
+def test_a_spare_is_confined_as_any_other(long_video: Path, spare: psutil.Process) -> None:
+    with open_media(long_video) as media:
+        frames = iter(media)
+        next(frames)
+        status = Path(f"/proc/{spare.pid}/status").read_text()
+        assert "Seccomp:\t2" in status or platform.machine() not in ("x86_64", "aarch64")
+        assert spare.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
