@@ -232,6 +232,7 @@ def test_a_spare_process_decodes_the_next_file_and_is_replaced(long_video: Path,
 
 def test_a_spare_that_died_is_not_used(long_video: Path, spare: psutil.Process) -> None:
     spare.kill()
+    process._spare._worker.process.wait()
     with open_media(long_video) as media:
         assert next(iter(media)).image.shape == (480, 640, 3)
 
