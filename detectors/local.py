@@ -73,9 +73,9 @@ class LocalStages:
             self._free.append(thread)
 
     async def landmarks(
-        self, reference: Any, keep: Sequence[int], specs: Sequence[FaceInput], frame_size: tuple[int, int]
+        self, reference: Any, wanted: Mapping[int, Sequence[FaceInput]], frame_size: tuple[int, int]
     ) -> LandmarkedChunk:
-        return await asyncio.to_thread(self._landmarks, reference, keep, specs, frame_size)
+        return await asyncio.to_thread(self._landmarks, reference, wanted, frame_size)
 
     async def calibrate(
         self, path: Path, limits: MediaLimits, tracks: Mapping[int, Track]

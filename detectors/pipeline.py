@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.result import AnalysisResult
-from detectors.sampling import TrackSamples
+from detectors.sampling import Places, TrackCrops
 from detectors.scoring import DetectorInfo, score_faces
 from detectors.steps import DISPLAY_INPUT, ChunkMeta, LandmarkedChunk, TrackingSummary, TrackPrediction
 from detectors.verdict import conclude
-from preprocessing.inputs import FaceInput
+from preprocessing.inputs import ClipInput, FaceInput, InputSpec
 from preprocessing.settings import MediaLimits, Settings, TrackingSettings
 from preprocessing.types import MediaInfo, Quality, Track
 
@@ -44,7 +44,7 @@ class Stages(Protocol):
     ) -> AsyncIterator[MediaInfo | tuple[ChunkMeta, Any] | TrackingSummary]: ...
 
     async def landmarks(
-        self, reference: Any, keep: Sequence[int], specs: Sequence[FaceInput], frame_size: tuple[int, int]
+        self, reference: Any, wanted: Mapping[int, Sequence[FaceInput]], frame_size: tuple[int, int]
     ) -> LandmarkedChunk: ...
 
     async def calibrate(
@@ -71,7 +71,7 @@ class Tracked:
     info: MediaInfo
     summary: TrackingSummary
     tracks: dict[int, Track]
-    samples: dict[int, TrackSamples]
+    crops: dict[int, TrackCrops]
 
 
 async def analyse(
@@ -90,7 +90,7 @@ async def analyse(
     settings = settings or Settings()
     timings: dict[str, float] = {}
     infos = choose(stages.infos(), settings.detectors)
-    specs = list(dict.fromkeys([DISPLAY_INPUT, *(i.input for i in infos.values() if isinstance(i.input, FaceInput))]))
+    specs: list[InputSpec] = list(dict.fromkeys([DISPLAY_INPUT, *(info.input for info in infos.values())]))
     start = time.perf_counter()
     tracked = await track_faces(path, stages, settings, specs, progress)
     timings["tracking"] = time.perf_counter() - start
@@ -118,15 +118,17 @@ def choose(infos: Mapping[str, DetectorInfo], wanted: Sequence[str] | None) -> d
 
 
 async def track_faces(
-    path: Path, stages: Stages, settings: Settings, specs: Sequence[FaceInput], progress: Progress
+    path: Path, stages: Stages, settings: Settings, specs: Sequence[InputSpec], progress: Progress
 ) -> Tracked:
     """One pass over the media: tracks with landmarks in every frame, and an even sample of each track's crops."""
+    faces = [spec for spec in specs if isinstance(spec, FaceInput)]
+    clips = [spec for spec in specs if isinstance(spec, ClipInput)]
     info: MediaInfo | None = None
     summary: TrackingSummary | None = None
-    samples: dict[int, TrackSamples] = {}
+    crops: dict[int, TrackCrops] = {}
     rows: dict[int, list[tuple[Any, Any]]] = defaultdict(list)
     flags: dict[int, dict[Quality, int]] = defaultdict(lambda: defaultdict(int))
-    waiting: list[tuple[ChunkMeta, dict[int, int], asyncio.Task[LandmarkedChunk]]] = []
+    waiting: list[tuple[ChunkMeta, dict[int, Places], asyncio.Task[LandmarkedChunk]]] = []
 
     async def collect() -> None:
         meta, kept, task = waiting.pop(0)
@@ -136,10 +138,7 @@ async def track_faces(
             for flag in found.quality[index]:
                 flags[face.track][flag] += 1
             if index in kept:
-                crops = found.samples[index]
-                if kept[index] != 0:  # one crop to show is enough: many tracks would hold many
-                    crops = {spec: crop for spec, crop in crops.items() if spec != DISPLAY_INPUT}
-                samples[face.track].fill(kept[index], crops)
+                crops[face.track].fill(kept[index], found.samples[index])
 
     try:
         async for item in stages.track(path, settings.limits, settings.tracking):
@@ -151,13 +150,19 @@ async def track_faces(
             else:
                 assert info is not None
                 meta, reference = item
-                kept: dict[int, int] = {}
+                kept: dict[int, Places] = {}
+                wanted: dict[int, list[FaceInput]] = {}
                 for index, face in enumerate(meta.faces):
-                    sampler = _sampler(samples, face.track, settings.tracking.samples)
-                    if (position := sampler.offer(face)) is not None:
-                        kept[index] = position
+                    if face.track not in crops:
+                        crops[face.track] = TrackCrops(faces, clips)
+                        share = min(settings.tracking.samples, max(MAX_SAMPLES // len(crops), 8))
+                        for one in crops.values():
+                            one.shrink(share)
+                    if (places := crops[face.track].offer(face)) is not None:
+                        kept[index] = places
+                        wanted[index] = crops[face.track].wanted(places)
                 size = (info.width, info.height)
-                task = asyncio.ensure_future(stages.landmarks(reference, list(kept), specs, size))
+                task = asyncio.ensure_future(stages.landmarks(reference, wanted, size))
                 waiting.append((meta, kept, task))
                 del item, reference
                 if len(waiting) >= CHUNKS_IN_FLIGHT:
@@ -171,17 +176,7 @@ async def track_faces(
             task.cancel()
     assert info is not None and summary is not None
     progress("tracking", 1.0)
-    return Tracked(info, summary, {t: _track(t, rows[t], flags[t]) for t in sorted(rows)}, samples)
-
-
-def _sampler(samples: dict[int, TrackSamples], track: int, wanted: int) -> TrackSamples:
-    """The track's; a new one makes the others smaller once their number asks for it."""
-    if track not in samples:
-        limit = min(wanted, max(MAX_SAMPLES // (len(samples) + 1), 8))
-        samples[track] = TrackSamples(limit)
-        for other in samples.values():
-            other.shrink(limit)
-    return samples[track]
+    return Tracked(info, summary, {t: _track(t, rows[t], flags[t]) for t in sorted(rows)}, crops)
 
 
 def _track(number: int, rows: list[tuple[Any, Any]], flags: dict[Quality, int]) -> Track:

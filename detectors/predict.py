@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detectors.store import LoadedDetector
-from preprocessing.inputs import ClipInput, FaceInput
+from preprocessing.inputs import ClipInput, FaceInput, InputSpec
 
 HEATMAP_BATCH = 8
 """Grad-CAM keeps the activations of a whole batch."""
@@ -25,13 +25,21 @@ class Prediction:
     embeddings: NDArray[np.float32] | None
 
 
-def predict(loaded: LoadedDetector, samples: NDArray[Any], batch_size: int = 8) -> Prediction:
+def clips_of(pictures: int, spec: InputSpec) -> int:
+    """How many samples of an input make a batch of about `pictures` pictures: of clips fewer, of one at least."""
+    return max(pictures // spec.length, 1) if isinstance(spec, ClipInput) else pictures
+
+
+def predict(loaded: LoadedDetector, samples: NDArray[Any], batch_size: int | None = None) -> Prediction:
     """Score N samples of the detector's declared input, in batches; the batch size does not change the answer (1e-5).
+
+    `batch_size` is in samples; 8 pictures by default, of clips as many as have no more.
 
     Raises ValueError for samples of another shape, FloatingPointError where a score is not a number.
     """
     logits: list[Tensor] = []
     embeddings: list[Tensor] = []
+    batch_size = batch_size or clips_of(8, loaded.detector.input)
     with torch.inference_mode():
         for start in range(0, len(samples), batch_size):
             output = loaded.detector(loaded.detector.prepare(samples[start : start + batch_size]))
@@ -54,8 +62,9 @@ def heatmaps(loaded: LoadedDetector, samples: NDArray[Any]) -> NDArray[np.float3
     if not isinstance(face, FaceInput) or len(samples) == 0:
         return None
     found: list[Tensor] = []
-    for start in range(0, len(samples), HEATMAP_BATCH):
-        batch = loaded.detector.prepare(samples[start : start + HEATMAP_BATCH])
+    size_of_batch = clips_of(HEATMAP_BATCH, spec)
+    for start in range(0, len(samples), size_of_batch):
+        batch = loaded.detector.prepare(samples[start : start + size_of_batch])
         maps = loaded.detector.heatmaps(batch)
         if maps is None:
             from detectors.explain import grad_cam

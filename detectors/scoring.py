@@ -17,7 +17,7 @@ from detectors.result import DetectorScore, FaceResult, FrameScore, Heatmap
 from detectors.steps import DISPLAY_INPUT, FaceMeta, TrackPrediction
 from detectors.store import Calibration
 from preprocessing.errors import MediaError
-from preprocessing.inputs import FaceInput, InputSpec, LandmarkInput
+from preprocessing.inputs import ClipInput, FaceInput, InputSpec, LandmarkInput
 from preprocessing.settings import Settings
 from preprocessing.types import Track
 
@@ -128,11 +128,16 @@ def _samples(
     """The detector's input for a track, or the plain reason why there is none."""
     spec = info.input
     if isinstance(spec, FaceInput):
-        kept = tracked.samples[number].ordered()
+        kept = tracked.crops[number].faces.ordered()
         return Samples([crops[spec] for _, crops in kept], [face for face, _ in kept])
-    assert isinstance(spec, LandmarkInput), f"no rule makes {type(spec).__name__}"
     if tracked.info.kind != "video":
         return f"needs a video: it looks at {spec.length} consecutive frames"
+    if isinstance(spec, ClipInput):
+        clips = tracked.crops[number].clips[spec].ordered()
+        if not clips:
+            needed = (spec.length - 1) * spec.stride + 1
+            return f"needs {needed} consecutive frames of a face; this track of {len(tracked.tracks[number])} has none"
+        return Samples([crops for _, crops in clips], [faces[spec.length // 2] for faces, _ in clips])
     if isinstance(rows, str):
         return rows
     track = tracked.tracks[number]
@@ -181,7 +186,7 @@ async def _score(
     samples = _samples(info, stages, settings, tracked, number, rows)
     if isinstance(samples, str):
         return DetectorScore(status="not_applicable", reason=samples, weights=info.label), None, None
-    maps = settings.heatmaps if isinstance(info.input, FaceInput) else 0
+    maps = 0 if isinstance(info.input, LandmarkInput) else settings.heatmaps
     try:
         wait = settings.detector_deadline_s
         prediction = await asyncio.wait_for(stages.detect(info.name, samples.inputs, maps), wait)
@@ -224,7 +229,7 @@ def _plain(error: Exception) -> str:
 
 
 async def _face(stages: Stages, track: Track, tracked: Tracked, artifacts: dict[str, bytes]) -> FaceResult:
-    kept = tracked.samples[track.id].ordered()
+    kept = tracked.crops[track.id].faces.ordered()
     thumbnail = None
     if kept:
         thumbnail = f"faces/{track.id}.jpg"
@@ -256,7 +261,8 @@ async def _heatmaps(
         moment = samples.moments[index]
         crop = f"heatmaps/{info.name}/{number}-{moment.frame}.jpg"
         overlay = f"heatmaps/{info.name}/{number}-{moment.frame}.png"
-        artifacts[crop] = await stages.jpeg(samples.inputs[index])
+        shown = samples.inputs[index]
+        artifacts[crop] = await stages.jpeg(shown[len(shown) // 2] if isinstance(shown, list) else shown)
         artifacts[overlay] = picture
         score = info.score(float(prediction.logits[index]))
         found.append(Heatmap(time=moment.time, frame=moment.frame, score=score, crop=crop, map=overlay))

@@ -115,10 +115,9 @@ class LandmarkStep:
         return self.predictor.name
 
     def __call__(
-        self, chunk: CropChunk, keep: Sequence[int], specs: Sequence[FaceInput], frame_size: tuple[int, int]
+        self, chunk: CropChunk, wanted: Mapping[int, Sequence[FaceInput]], frame_size: tuple[int, int]
     ) -> LandmarkedChunk:
-        """`keep`: indices of chunk.faces whose crops are wanted. `frame_size`: (width, height) of the frame."""
-        wanted = set(keep)
+        """`wanted`: which crops of which faces, by their index in chunk.faces. `frame_size`: (width, height)."""
         points, quality, samples = [], [], {}
         for index, face in enumerate(chunk.faces):
             shift = np.array(face.offset, np.float32)
@@ -127,7 +126,7 @@ class LandmarkStep:
             points.append(found[:68])
             quality.append(quality_flags(face, found[:68], frame_size))
             if index in wanted:
-                samples[index] = {spec: face_input(face.image, face.offset, found[:68], spec) for spec in specs}
+                samples[index] = {s: face_input(face.image, face.offset, found[:68], s) for s in wanted[index]}
         stacked = np.stack(points).astype(np.float32) if points else np.zeros((0, 68, 2), np.float32)
         return LandmarkedChunk(stacked, quality, samples)
 
@@ -157,11 +156,12 @@ class DetectStep:
         self.loaded = dict(loaded)
 
     def __call__(self, name: str, samples: Sequence[NDArray[Any]] | NDArray[Any], maps: int) -> TrackPrediction:
-        """`samples`: N inputs of the detector's declared kind; `maps`: so many heatmaps, most suspicious first."""
+        """`samples`: N inputs of the detector's declared kind, a clip being an array or a list of its crops; `maps`:
+        so many heatmaps, most suspicious first."""
         from detectors.predict import predict
 
         start = time.perf_counter()
-        batch = np.stack(list(samples))
+        batch = np.stack([np.stack(one) if isinstance(one, list) else one for one in samples])
         return self.complete(name, batch, predict(self.loaded[name], batch), maps, start)
 
     def complete(self, name: str, batch: NDArray[Any], found: Prediction, maps: int, start: float) -> TrackPrediction:

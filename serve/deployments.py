@@ -125,17 +125,18 @@ class Landmarks:
         return self._step.extractor
 
     async def landmarks(
-        self, reference: list[Any], keep: list[int], specs: list[FaceInput], frame_size: tuple[int, int]
+        self, reference: list[Any], wanted: dict[int, list[FaceInput]], frame_size: tuple[int, int]
     ) -> AsyncIterator[Any]:
-        """LandmarkStep on the chunk behind `reference[0]`: first (landmarks, quality), then, where faces are kept, for
-        each of `specs` the crops as {face: crop}."""
+        """LandmarkStep on the chunk behind `reference[0]`: first (landmarks, quality), then for each distinct input of
+        `wanted`, in the order of `by_input`, the crops as {face: crop}."""
+        from serve.stages import by_input
+
         chunk = await reference[0]
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._thread, self._step, chunk, keep, specs, frame_size)
+        found = await loop.run_in_executor(self._thread, self._step, chunk, wanted, frame_size)
         yield found.landmarks, found.quality
-        if keep:
-            for spec in specs:
-                yield {face: crops[spec] for face, crops in found.samples.items()}
+        for spec, faces in by_input(wanted).items():
+            yield {face: found.samples[face][spec] for face in faces}
 
     async def calibrate(
         self, path: Path, limits: MediaLimits, tracks: Mapping[int, Track]
@@ -204,11 +205,15 @@ class DetectorGroup:
         except Exception as error:  # it will be said again, with the analysis that it costs
             log.warning("detector %s failed its warm-up: %s", loaded.detector.name, error)
 
-    async def detect(self, name: str, samples: list[Sample] | NDArray[Any], maps: int) -> TrackPrediction:
-        """DetectStep for one track; `samples` are references or the rows themselves."""
+    async def detect(
+        self, name: str, samples: list[Sample] | list[list[Sample]] | NDArray[Any], maps: int
+    ) -> TrackPrediction:
+        """DetectStep for one track; `samples` are references, lists of them for clips, or the rows themselves."""
+        from detectors.predict import clips_of
+
         start = time.perf_counter()
         batch = samples if isinstance(samples, np.ndarray) else await _fetch(samples)
-        size = self._args.batch_size
+        size = clips_of(self._args.batch_size, self._step.loaded[name].detector.input)
         parts = [batch[i : i + size] for i in range(0, len(batch), size)]
         found = await asyncio.gather(*(self._batched[name](part) for part in parts))
         for one in found:
@@ -235,11 +240,13 @@ class DetectorGroup:
         return True
 
 
-async def _fetch(samples: list[Sample]) -> NDArray[np.uint8]:
-    """The crops of the samples, (N, H, W, 3); those of one chunk come together."""
-    chunks = list(dict.fromkeys(sample.crops for sample in samples))
+async def _fetch(samples: Sequence[Sample] | Sequence[list[Sample]]) -> NDArray[np.uint8]:
+    """The crops of the samples, (N, H, W, 3), of clips (N, length, H, W, 3); those of one chunk come together."""
+    clips = [one if isinstance(one, list) else [one] for one in samples]
+    chunks = list(dict.fromkeys(sample.crops for clip in clips for sample in clip))
     crops = dict(zip(chunks, await asyncio.gather(*chunks), strict=True))
-    return np.stack([crops[sample.crops][sample.face] for sample in samples])
+    fetched = np.stack([np.stack([crops[sample.crops][sample.face] for sample in clip]) for clip in clips])
+    return fetched if isinstance(samples[0], list) else fetched[:, 0]
 
 
 def _blank(spec: FaceInput | ClipInput | LandmarkInput) -> NDArray[Any]:

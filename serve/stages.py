@@ -49,6 +49,15 @@ class Graph:
     extractor: str
 
 
+def by_input(wanted: Mapping[int, Sequence[FaceInput]]) -> dict[FaceInput, list[int]]:
+    """The faces that want each distinct crop, in the order in which the crops travel."""
+    found: dict[FaceInput, list[int]] = {}
+    for face, specs in wanted.items():
+        for spec in specs:
+            found.setdefault(spec, []).append(face)
+    return found
+
+
 class RayStages:
     """Implements detectors.pipeline.Stages for one analysis, called `session`."""
 
@@ -85,20 +94,19 @@ class RayStages:
             call.cancel()
 
     async def landmarks(
-        self, reference: Any, keep: Sequence[int], specs: Sequence[FaceInput], frame_size: tuple[int, int]
+        self, reference: Any, wanted: Mapping[int, Sequence[FaceInput]], frame_size: tuple[int, int]
     ) -> LandmarkedChunk:
         method = self._graph.landmarks.options(stream=True).landmarks
         # In a list: a bare reference would be fetched into this process on the way.
-        call = method.remote([reference], list(keep), list(specs), frame_size)
+        call = method.remote([reference], {face: list(specs) for face, specs in wanted.items()}, frame_size)
         try:
             stream = await call._to_object_ref_gen()
             points, quality = await (await anext(stream))
-            samples: dict[int, dict[FaceInput, Any]] = {face: {} for face in keep}
-            if keep:
-                for spec in specs:
-                    crops = await anext(stream)
-                    for face in keep:
-                        samples[face][spec] = Sample(crops, face)
+            samples: dict[int, dict[FaceInput, Any]] = {face: {} for face in wanted}
+            for spec, faces in by_input(wanted).items():
+                crops = await anext(stream)
+                for face in faces:
+                    samples[face][spec] = Sample(crops, face)
             return LandmarkedChunk(points, quality, samples)
         except asyncio.CancelledError:
             call.cancel()

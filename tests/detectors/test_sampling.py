@@ -2,11 +2,13 @@
 
 import itertools
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.sampling import TrackSamples
+from detectors.sampling import ClipSamples, TrackSamples
 from detectors.steps import FaceMeta
+from preprocessing.inputs import ClipInput, FaceInput
 
 
 def run(length: int, limit: int) -> list[int]:
@@ -45,3 +47,39 @@ def test_a_smaller_share_lets_faces_go_and_stays_even() -> None:
             samples.fill(position, number)
     samples.shrink(8)
     assert [face.frame for face, _ in samples.ordered()] == [0, 8, 16, 24, 32]
+
+
+def clips(frames: list[int], length: int, stride: int, limit: int) -> list[list[int]]:
+    spec = ClipInput(length, stride, FaceInput(64))
+    samples = ClipSamples(spec, limit)
+    for frame in frames:
+        place = samples.offer(FaceMeta(0, frame, frame / 25, (0, 0, 1, 1)))
+        if place is not None:
+            samples.fill(place, f"crop {frame}")
+    kept = samples.ordered()
+    assert all(crops == [f"crop {face.frame}" for face in faces] for faces, crops in kept)
+    return [[face.frame for face in faces] for faces, _ in kept]
+
+
+def test_clips_are_cut_one_after_the_other() -> None:
+    assert clips(list(range(10)), length=3, stride=1, limit=8) == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert clips(list(range(12)), length=3, stride=2, limit=8) == [[0, 2, 4], [6, 8, 10]]
+
+
+def test_no_clip_spans_a_gap() -> None:
+    assert clips([0, 1, 4, 5, 6, 7], length=3, stride=1, limit=8) == [[4, 5, 6]]
+
+
+def test_a_track_too_short_gives_no_clip() -> None:
+    assert clips([0, 1], length=3, stride=1, limit=8) == []
+    assert clips([0, 1, 2, 3, 4], length=3, stride=2, limit=8) == [[0, 2, 4]]
+
+
+@given(count=st.integers(1, 600), length=st.integers(1, 20), stride=st.integers(1, 4), limit=st.integers(1, 9))
+def test_clips_are_even_and_bounded(count: int, length: int, stride: int, limit: int) -> None:
+    found = clips(list(range(count)), length, stride, limit)
+    assert len(found) <= limit and all(len(clip) == length for clip in found)
+    assert bool(found) == (count >= (length - 1) * stride + 1)
+    assert all(np.diff(clip).tolist() == [stride] * (length - 1) for clip in found)
+    starts = {b[0] - a[0] for a, b in itertools.pairwise(found)}
+    assert len(starts) <= 1
