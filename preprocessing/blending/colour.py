@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from preprocessing.types import Image
 
+REGISTER = 64
+"""Pixels: a multiple of what any processor's registers hold."""
+
 
 def rgb_shift(rng: np.random.Generator, limit: float = 20) -> NDArray[np.float32]:
     """One offset a channel, (3,) in levels."""
@@ -36,7 +39,12 @@ def hsv_drop(rng: np.random.Generator) -> NDArray[np.bool_]:
 
 def apply_hsv_drop(image: Image, drop: NDArray[np.bool_]) -> Image:
     """A round trip through 8-bit HSV; hue wraps 0 -> 179, saturation and value stop at 0."""
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    # OpenCV rounds the last pixels of a row, those that fill no register, otherwise: as one long padded row, a pixel's
+    # colour does not depend on its place, nor on how a picture was cut.
+    count = image.shape[0] * image.shape[1]
+    row = np.zeros((1, -(-count // REGISTER) * REGISTER, 3), np.uint8)
+    row[0, :count] = image.reshape(-1, 3)
+    hsv = cv2.cvtColor(row, cv2.COLOR_RGB2HSV)
     if drop.any():
         levels = np.arange(256)
         table = np.repeat(levels[:, None], 3, axis=1)
@@ -46,7 +54,7 @@ def apply_hsv_drop(image: Image, drop: NDArray[np.bool_]) -> Image:
             if drop[channel]:
                 table[:, channel] = np.maximum(levels - 1, 0)
         hsv = cv2.LUT(hsv, table.astype(np.uint8).reshape(1, 256, 3))
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, :count].reshape(image.shape)
 
 
 def brightness_contrast(rng: np.random.Generator, limit: float) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,7 +71,7 @@ def too_small(mask: Mask) -> bool:
     return float(mask.sum()) < SMALLEST_MASK * mask.size
 
 
-def extent(mask: Mask) -> tuple[slice, slice]:
+def extent(mask: NDArray[Any]) -> tuple[slice, slice]:
     """Rows and columns of the smallest box that holds every pixel above 0; the mask must have one."""
     x, y, width, height = cv2.boundingRect((mask > 0).view(np.uint8))
     return slice(y, y + height), slice(x, x + width)

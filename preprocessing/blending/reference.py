@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.blending.masks import erode_and_feather, hull_mask
-from preprocessing.blending.pseudofake import MAX_REDRAWS, BlendError, PseudoFake, checked
+from preprocessing.blending.pseudofake import MAX_REDRAWS, BlendError, PseudoFake, checked, too_small
 from preprocessing.blending.sbi import SbiDraw, SbiSettings
 from preprocessing.types import Image
 
@@ -57,6 +57,8 @@ def sbi_reference(
         if soft is None:
             continue
         mask = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
+        if too_small(mask):
+            continue
         weights = mask[..., None] * draw.ratio
         fake = (weights * source + (1 - weights) * target).astype(np.uint8)
         return PseudoFake(target.copy(), fake, mask.astype(np.float32), points, "sbi_reference", draw.ratio, redraws)

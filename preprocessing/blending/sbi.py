@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from preprocessing.blending.colour import SourceChange
-from preprocessing.blending.masks import HULLS, HullKind, Mask, erode_and_feather, hull_mask
+from preprocessing.blending.masks import HULLS, HullKind, Mask, hull_mask
 from preprocessing.blending.pseudofake import MAX_REDRAWS, BlendError, PseudoFake, blend, checked, extent, too_small
-from preprocessing.blending.warps import affine_jitter, elastic_field
+from preprocessing.blending.warps import affine_jitter, elastic_field, warp_picture
 from preprocessing.settings import Strict
 from preprocessing.types import Image, Points
 
@@ -27,6 +27,8 @@ RELATIVE = 0.8
 """LAA-Net draws those sides from this share of the picture's to its inverse."""
 KERNELS = tuple(range(5, 26, 2))
 SIGMAS = (5, 45)
+FULL = 1 - 1e-4
+"""Above this a mask is 1, up to the rounding of float32."""
 
 
 class SbiSettings(Strict):
@@ -115,9 +117,13 @@ def soft_mask(points: Points, shape: tuple[int, int], draw: SbiDraw, rng: np.ran
     for axis in (0, 1):
         field[..., axis] -= np.float32(draw.matrix[axis, 2])
         field[..., axis] /= np.float32(draw.matrix[axis, axis])
-    work = erode_and_feather(cv2.remap(hull, field, None, cv2.INTER_LINEAR), draw.kernels, draw.sigma)
-    if work is None:
+    work = cv2.remap(hull, field, None, cv2.INTER_LINEAR)
+    # A Gaussian blur stays 1 exactly where the whole kernel sees 1: an erosion by its square.
+    hard = cv2.erode((work > FULL).view(np.uint8), np.ones((draw.kernels[0],) * 2, np.uint8))
+    if not hard.any():
         return None
+    work = cv2.GaussianBlur(hard.astype(np.float32), (draw.kernels[1],) * 2, draw.sigma)
+    work /= work.max()
     soft = cv2.resize(work, shape[::-1], interpolation=cv2.INTER_LINEAR)
     return np.clip(soft, 0, 1, out=soft)
 
@@ -147,7 +153,7 @@ def _moved(image: Image, draw: SbiDraw, top: int, left: int, size: tuple[int, in
     part = draw.change.part(image, rows, columns) if draw.on_source else image[rows, columns]
     shift_x, shift_y = sx * columns.start + tx - left, sy * rows.start + ty - top
     matrix = np.array([[sx, 0, shift_x], [0, sy, shift_y]])
-    return cv2.warpAffine(part, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return warp_picture(part, matrix, size, cv2.BORDER_REPLICATE)
 
 
 def _span(first: float, last: float, length: int) -> slice:

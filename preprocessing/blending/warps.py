@@ -71,3 +71,13 @@ def warp(image: Image, mask: Mask, matrix: NDArray[np.float64]) -> tuple[Image, 
     size = (mask.shape[1], mask.shape[0])
     moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return moved, cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST)
+
+
+def warp_picture(image: Image, matrix: NDArray[np.float64], size: tuple[int, int], border: int) -> Image:
+    """The picture through an affine map (2, 3), bilinear, `size` (H, W), OpenCV's `border` outside (0 where constant).
+
+    With a fourth channel along: OpenCV's warp of four channels takes half the time of its warp of three.
+    """
+    four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    moved = cv2.warpAffine(four, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=border)
+    return cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB)
