@@ -45,15 +45,15 @@ class FrameBackbone(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         if isinstance(self.net, MobileNetV1):
-            return self.net(batch)[-1] 
-        features: Tensor = self.net.forward_features(batch) 
+            return self.net(batch)[-1]
+        features: Tensor = self.net.forward_features(batch)  # type: ignore[operator]
         return features
 
     @property
     def last_activation(self) -> nn.Module:
         """The module whose output is the last map; in Xception Keras' `block14_sepconv2_act`."""
         if isinstance(self.net, MobileNetV1):
-            return self.net.net.blocks[-1] 
+            return self.net.net.blocks[-1]
         return self.net.get_submodule("act4" if self.name == "xception" else "bn2")
 
 
