@@ -41,9 +41,11 @@ class PartnerIndex:
         sources: Sequence[Any] | NDArray[Any],
         keep: int = KEEP,
         exact: bool = False,
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
-        """Ranks SHORTLIST x keep faces nearest by Euclidean distance of all coordinates (one matrix product); `exact`
-        ranks all faces, at some fifty times the cost.
+        """Ranks by the published metric the SHORTLIST x keep faces nearest by the norm of all coordinates (one
+        matrix product); `exact` ranks all faces, which takes far longer. `rows`: the faces that get partners, default
+        all, so that workers can share the ranking.
 
         Raises:
             BlendError: landmarks of another shape or not finite, not as many sources, or a single source.
@@ -57,21 +59,21 @@ class PartnerIndex:
             raise BlendError("a face's partner is of another source, and all faces given have the same")
         self._points = points
         # Centred, the squares stay small: float32 would lose the small distances between large coordinates.
-        flat = (points - points.mean(axis=(0, 1))).reshape(len(points), -1)
+        flat = (points - points.mean(axis=0)).reshape(len(points), -1)
         self._flat, self._squares = flat, np.square(flat).sum(axis=1)
         self.neighbours = np.full((len(points), keep), -1, np.int32)
         self.distances = np.full((len(points), keep), np.inf, np.float32)
-        for start in range(0, len(points), BLOCK):
-            rows = np.arange(start, min(start + BLOCK, len(points)))
-            self.neighbours[rows], self.distances[rows] = self.nearest(rows, keep, exact)
+        wanted = np.arange(len(points)) if rows is None else np.asarray(rows)
+        for start in range(0, len(wanted), BLOCK):
+            some = wanted[start : start + BLOCK]
+            self.neighbours[some], self.distances[some] = self._nearest(some, keep, exact)
 
     def __len__(self) -> int:
         return len(self._points)
 
-    def nearest(
-        self, rows: NDArray[np.int64], keep: int, exact: bool = False
+    def _nearest(
+        self, rows: NDArray[np.int64], keep: int, exact: bool
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Neighbours and distances (len(rows), keep) of some rows, as the whole index holds them."""
         neighbours = np.full((len(rows), keep), -1, np.int32)
         distances = np.full((len(rows), keep), np.inf, np.float32)
         count = min(len(self), SHORTLIST * keep)
@@ -99,6 +101,8 @@ class PartnerIndex:
         """
         ranked = self.neighbours[index]
         known = int((ranked >= 0).sum())
+        if known == 0:
+            raise BlendError(f"face {index} has no partners: it is not among the rows that were ranked")
         if candidates is None:
             return int(ranked[int(rng.integers(known))])
         odds = min(candidates / len(self), 1.0)
