@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from preprocessing.datasets import Item
-from train.prepare.run import Outcome, Worker
+from train.prepare.run import Outcome, Worker, cores
 from train.prepare.settings import PrepareError, PrepareSettings
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -53,8 +53,8 @@ def on_ray(
         raise PrepareError(
             f"Ray Data is not installed ({error}): install unmask-forensics[serve], or use --local"
         ) from None
-    with _connected(ray, workers, address) as cores:
-        number = min(workers or cores, len(batches))
+    with _connected(ray, workers, address) as there:
+        number = min(workers or there, len(batches))
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.enable_auto_log_stats = False
@@ -86,10 +86,9 @@ def _connected(ray: Any, workers: int | None, address: str | None) -> Iterator[i
         if address is not None:
             ray.init(address=address, **options)
         else:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             ray.init(
                 address="local",
-                num_cpus=max(workers or cores, 1) + 1,
+                num_cpus=(workers or cores()) + 1,
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 **options,
@@ -111,6 +110,8 @@ def _prepare_environment() -> None:
     """The environment of Ray, read when it is imported and by the processes that it starts: a token, no reports."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray Data's actors make it warn of itself on standard error.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray listens on all interfaces and runs what it is sent: without a token that nobody else has, so could anyone.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     root = str(Path(__file__).resolve().parents[2])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -16,19 +15,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.steps import LandmarkStep
 from preprocessing.calibration import SIDE, calibrate_tracks
-from preprocessing.crops import crop_transform, face_input, face_square
+from preprocessing.crops import crop_transform, face_input
 from preprocessing.datasets.items import PICTURES, Item
 from preprocessing.datasets.tree import Tree
 from preprocessing.errors import MediaError, UndecodableMedia, UnsupportedMedia
 from preprocessing.faces import create_face_detector
 from preprocessing.faces.dlib_detectors import HogDetector
-from preprocessing.landmarks import create_landmark_predictor
+from preprocessing.landmarks import LandmarkPredictor, create_landmark_predictor
 from preprocessing.media import open_media
 from preprocessing.models import ModelFileError
+from preprocessing.quality import quality_flags
 from preprocessing.tracking import FaceTracker
-from preprocessing.types import CropChunk, FaceCrop, Frame, Image, Points, Track
+from preprocessing.types import FaceCrop, Frame, Image, Points, Track
+from train.prepare.cuts import encoded, frame_number, margin_cut, rounded
 from train.prepare.sampling import FramePlan, plan_frames
 from train.prepare.settings import PrepareSettings
 
@@ -65,7 +65,7 @@ class Extractor:
     def __init__(self, tree: Tree, settings: PrepareSettings) -> None:
         cv2.setNumThreads(1)
         self.tree, self.settings = tree, settings
-        self._step = LandmarkStep()
+        self._landmarks = create_landmark_predictor()
         self._forehead = None
         if settings.landmark_model is not None:
             self._forehead = create_landmark_predictor(settings.landmark_model)
@@ -112,50 +112,44 @@ class Extractor:
         tracker = FaceTracker(self.settings.tracking(), self._detector(still))
         kept: dict[int, list[_Kept]] = defaultdict(list)
         for chunk in tracker.chunks(frames, still=still):
-            faces = [face for face in chunk.faces if face.frame in plan.runs]
-            if not faces:
-                continue
-            wanted = CropChunk(chunk.first_frame, chunk.frames, faces)
-            aligned = self.settings.crop == "aligned"
-            found = self._step(
-                wanted, range(len(faces)) if aligned else (), (self.settings.face(),) if aligned else (), size
-            )
-            for index, face in enumerate(faces):
-                points = found.landmarks[index]
-                if aligned:
-                    spec = self.settings.face()
-                    cut, transform = found.samples[index][spec], crop_transform(points, spec)
-                else:
-                    cut, transform = margin_cut(face.image, face.offset, points, self.settings)
-                record = self._describe(face, points, sorted(found.quality[index]))
-                if self.settings.runs is not None:
-                    record["run"] = plan.runs[face.frame]
-                kept[face.track].append(_Kept(record, self._encode(cut), transform, cut.shape[:2], face.box, points))
+            for face in chunk.faces:
+                if face.frame in plan.runs:
+                    sample = self._sample(face, size)
+                    if self.settings.runs is not None:
+                        sample.record["run"] = plan.runs[face.frame]
+                    kept[face.track].append(sample)
         return kept, tracker.frames_seen, tracker.warnings
 
-    def _describe(self, face: FaceCrop, points: Points, quality: list[str]) -> dict[str, Any]:
+    def _sample(self, face: FaceCrop, size: tuple[int, int]) -> _Kept:
+        points = _points(self._landmarks, face)[:68]
+        if self.settings.crop == "aligned":
+            spec = self.settings.face()
+            cut, transform = face_input(face.image, face.offset, points, spec), crop_transform(points, spec)
+        else:
+            cut, transform = margin_cut(face.image, face.offset, points, self.settings)
+        return _Kept(self._describe(face, points, size), self._encode(cut), transform, cut.shape[:2], face.box, points)
+
+    def _describe(self, face: FaceCrop, points: Points, size: tuple[int, int]) -> dict[str, Any]:
         record: dict[str, Any] = {
             "frame": face.frame,
             "time": round(face.time, 6),
             "track": face.track,
-            "box": _rounded(face.box),
+            "box": rounded(face.box),
             "score": round(face.score, 4),
             "detected": face.detected,
-            "landmarks": _rounded(points),
-            "quality": quality,
+            "landmarks": rounded(points),
+            "quality": sorted(quality_flags(face, points, size)),
         }
         if self._forehead is not None:
-            shift = np.array(face.offset, np.float32)
-            found = self._forehead.predict(face.image, (face.box - np.tile(shift, 2))[None])[0] + shift
-            record["landmarks_81"] = _rounded(found)
+            record["landmarks_81"] = rounded(_points(self._forehead, face))
         return record
 
     def _encode(self, image: Image) -> bytes:
         if self.settings.image == "png":
-            return _encoded(".png", image, [])
+            return encoded(".png", image, [])
         full = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
         options = [cv2.IMWRITE_JPEG_QUALITY, self.settings.quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, full]
-        return _encoded(".jpg", image, options)
+        return encoded(".jpg", image, options)
 
     # --- the choice of tracks, masks, calibration
 
@@ -197,7 +191,7 @@ class Extractor:
             record["transform"] = [[round(float(v), 6) for v in row] for row in sample.transform]
             files = [(suffix, sample.image)]
             if sample.mask is not None:
-                files.append(("mask.png", _encoded(".png", sample.mask, [])))
+                files.append(("mask.png", encoded(".png", sample.mask, [])))
             prepared.files.append(files)
         return prepared
 
@@ -304,19 +298,19 @@ class Extractor:
         found = self._tight.detect(padded)
         best = max(found, key=lambda face: float(np.prod(face.box[2:] - face.box[:2]))) if found else None
         box = np.array([0, 0, width - 1, height - 1], np.float32) if best is None else best.box - np.float32(border)
-        record: dict[str, Any] = {
-            "frame": index, "time": round(index / ASSUMED_FPS, 6), "track": 0, "box": _rounded(box),
-            "score": None if best is None else round(best.score, 4), "detected": best is not None,
-            "landmarks": None, "quality": [], "file": name,
-        }  # fmt: skip
-        points = np.full((68, 2), np.nan, np.float32)
-        if best is not None:
-            face = FaceCrop(0, index, 0.0, best.box, best.score, True, (0, 0), padded)
-            chunk = self._step(CropChunk(index, 1, [face]), (), (), (padded.shape[1], padded.shape[0]))
-            points = chunk.landmarks[0] - np.float32(border)
-            record["quality"] = sorted(chunk.quality[0])
-            described = self._describe(replace(face, offset=(-border, -border), box=box), points, record["quality"])
-            record |= {name: described[name] for name in ("landmarks", "landmarks_81") if name in described}
+        # In the picture's own coordinates the padded picture begins before it.
+        face = FaceCrop(0, index, index / ASSUMED_FPS, box, 0.0, best is not None, (-border, -border), padded)
+        if best is None:
+            points = np.full((68, 2), np.nan, np.float32)
+            record: dict[str, Any] = {
+                "frame": index, "time": round(face.time, 6), "track": 0, "box": rounded(box), "score": None,
+                "detected": False, "landmarks": None, "quality": [],
+            }  # fmt: skip
+        else:
+            face = replace(face, score=best.score)
+            points = _points(self._landmarks, face)[:68]
+            record = self._describe(face, points, (width, height))
+        record["file"] = name
         return _Kept(record, self._encode(small), transform, small.shape[:2], box, points)
 
     # --- files
@@ -341,33 +335,10 @@ class Extractor:
             return sum(1 for _ in media)
 
 
-def margin_cut(
-    image: Image, offset: tuple[int, int], points: Points, settings: PrepareSettings
-) -> tuple[Image, NDArray[np.float64]]:
-    """The upright square around the landmarks at the frame's own resolution, clipped to the picture and shrunk (never
-    enlarged) to `size`; and the map (2, 3) from frame pixels to its pixels, whole at pixel centres."""
-    x, y, side = face_square(points, settings.margin)
-    height, width = image.shape[:2]
-    left, top = (
-        min(max(round(c - side / 2) - o, 0), n - 1) for c, o, n in ((x, offset[0], width), (y, offset[1], height))
-    )
-    right = min(max(round(x + side / 2) - offset[0] + 1, left + 1), width)
-    bottom = min(max(round(y + side / 2) - offset[1] + 1, top + 1), height)
-    cut = image[top:bottom, left:right]
-    scale = np.ones(2)
-    longest = max(cut.shape[:2])
-    if longest > settings.size:
-        to = [max(1, round(n * settings.size / longest)) for n in (cut.shape[1], cut.shape[0])]
-        scale = np.array(to) / np.array([cut.shape[1], cut.shape[0]])
-        cut = cv2.resize(cut, (to[0], to[1]), interpolation=cv2.INTER_AREA)
-    origin = np.array([left + offset[0], top + offset[1]], np.float64)
-    return np.ascontiguousarray(cut), np.column_stack([np.diag(scale), (0.5 - origin) * scale - 0.5])
-
-
-def frame_number(name: str) -> tuple[int, str]:
-    """The last number of a file's name, to sort frames by."""
-    numbers = re.findall(r"\d+", name.rsplit(".", 1)[0])
-    return int(numbers[-1]) if numbers else -1, name
+def _points(predictor: LandmarkPredictor, face: FaceCrop) -> Points:
+    """(68 or 81, 2) in pixels of the frame."""
+    shift = np.array(face.offset, np.float32)
+    return np.asarray(predictor.predict(face.image, (face.box - np.tile(shift, 2))[None])[0] + shift, np.float32)
 
 
 def _main_track(kept: dict[int, list[_Kept]], by_mask: bool) -> dict[int, list[_Kept]]:
@@ -393,20 +364,3 @@ def _whole_runs(samples: list[_Kept], length: int) -> list[_Kept]:
 def _chained(first: Frame, rest: Iterator[Frame]) -> Iterator[Frame]:
     yield first
     yield from rest
-
-
-def _rounded(values: NDArray[Any]) -> list[Any]:
-    """To a thousandth of a pixel: a third of what single precision holds, and far below what any model tells apart."""
-    rounded: list[Any] = np.round(values.astype(np.float64), 3).tolist()
-    return rounded
-
-
-def _encoded(kind: str, image: NDArray[np.uint8], options: list[int]) -> bytes:
-    stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    done, data = cv2.imencode(kind, stored, options)
-    if not done:
-        raise RuntimeError(f"the {kind} encoder refused a crop of {image.shape}")
-    return bytes(data)
-
-
-__all__ = ["ASSUMED_FPS", "Extractor", "Prepared", "face_input", "frame_number", "margin_cut"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,9 @@ from train.prepare.settings import PrepareError, PrepareSettings, versions
 from train.prepare.storage import DiskFull, Store, locked, scratch_is_full
 
 SHARD_VIDEOS = 8
-"""Videos of a shard: about 30 MB, and what a kill throws back at most, for each worker."""
+"""Videos of a shard, at most: about 30 MB, and what a kill throws back at most, for each worker."""
+SHARDS_A_WORKER = 4
+"""At least, so that workers end at about the same time."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def prepare(
     local: bool = False,
     workers: int | None = None,
     address: str | None = None,
-    shard_videos: int = SHARD_VIDEOS,
+    shard_videos: int | None = None,
     notes: Sequence[str] = (),
     progress: Progress = lambda done, total, outcome: None,
 ) -> Summary:
@@ -153,6 +156,8 @@ def prepare(
         finished = _finished(store, items)
         waiting = [item for item in items if item.key not in finished]
         summary = Summary(len(items), len(items) - len(waiting), notes=list(notes))
+        if shard_videos is None:
+            shard_videos = min(SHARD_VIDEOS, max(1, len(waiting) // (SHARDS_A_WORKER * (workers or cores()))))
         batches = [waiting[i : i + shard_videos] for i in range(0, len(waiting), shard_videos)]
         began = time.monotonic()
         failures: list[Outcome] = []
@@ -163,6 +168,11 @@ def prepare(
             summary.seconds = round(time.monotonic() - began, 3)
             _sum_up(store, summary, items, failures)
         return summary
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _finished(store: Store, items: Sequence[Item]) -> set[str]:
