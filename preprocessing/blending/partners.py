@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from preprocessing.blending.pseudofake import BlendError
 
 KEEP = 100
-SHORTLIST = 4
+SHORTLIST = 8
 """Times `keep`: how many of the nearest by Euclidean distance are ranked by the sum of point distances."""
 BLOCK = 256
 """Rows of the matrix product at once: 256 x 54,000 distances are 55 MB."""
