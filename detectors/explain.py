@@ -123,12 +123,12 @@ def _of_faces(kind: Kind, maps: Tensor, spec: FaceInput | ClipInput) -> Explanat
 def grad_cam(loaded: LoadedDetector, batch: Tensor) -> Tensor | None:
     """Maps of a prepared batch, (B, h, w) in 0..score at the resolution of `cam_layer`; None where there is none.
 
-    Of a clip it is the map of the frame that says most; `explain` gives all of them.
+    Of a clip it is the middle frame's, which may be dark where the evidence is in others; `explain` gives all of them.
     """
     if loaded.detector.cam_layer() is None:
         return None
     maps = _cam(loaded, batch, "grad-cam")
-    return maps[torch.arange(len(maps)), maps.amax((2, 3)).argmax(1)]
+    return maps[:, maps.shape[1] // 2]
 
 
 def _cam(loaded: LoadedDetector, batch: Tensor, kind: Kind) -> Tensor:
