@@ -17,7 +17,7 @@ from preprocessing.crops import crop_transform, face_square
 from preprocessing.inputs import FaceInput
 from preprocessing.landmarks import to_81
 from preprocessing.media import open_media
-from preprocessing.samples import moving_portrait, photograph, write_video
+from preprocessing.samples import landmarks, moving_portrait, photograph, write_video
 from train.prepare import PreparedSet, PrepareError, PrepareSettings
 from train.prepare.run import Summary, choose, index, prepare
 from train.prepare.sampling import plan_frames
@@ -110,6 +110,23 @@ def test_aligned_crops_are_those_that_detectors_declare(videos: Path, tmp_path: 
     assert np.allclose(sample.transform, crop_transform(sample.landmarks, FaceInput(128, 2.0, "eyes")), atol=1e-3)
     eyes = sample.in_crop(sample.landmarks)[[36, 45]]
     assert abs(eyes[0, 1] - eyes[1, 1]) < 2
+
+
+def test_a_users_model_of_81_points_is_stored_beside_the_68(videos: Path, tmp_path: Path) -> None:
+    import dlib
+
+    points, box = landmarks(photograph()), dlib.rectangle(170, 60, 280, 170)
+    face = dlib.full_object_detection(box, [dlib.point(round(float(x)), round(float(y))) for x, y in points])
+    options = dlib.shape_predictor_training_options()
+    options.oversampling_amount, options.cascade_depth, options.tree_depth = 5, 4, 2
+    options.num_trees_per_cascade_level, options.feature_pool_size, options.num_threads = 40, 60, 1
+    model = tmp_path / "mine_81.dat"
+    dlib.train_shape_predictor([photograph()], [[face]], options).save(str(model))
+    run(videos, tmp_path / "set", count=1, landmark_model=model)
+    data = PreparedSet(tmp_path / "set")
+    assert not data[0].extrapolated and data[0].landmarks_81.shape == (81, 2)
+    assert not np.array_equal(data[0].landmarks_81[:68], data[0].landmarks), "the 68 stay those of the default model"
+    assert "mine_81" not in str(data.made_by["settings"]["landmark_model"]), "a model is known by its content"
 
 
 def test_runs_are_whole_and_calibrated(videos: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 def command(root: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "ui.cli", "prepare", "plain", str(root), "--out", str(out), "--count", "3", "--size",
-            "96", "--local"]  # fmt: skip
+            "96", "--detector", "hog", "--local"]  # fmt: skip
 
 
 def test_a_second_run_does_nothing_and_changes_nothing(videos: Path, whole: Path, tmp_path: Path) -> None:
@@ -81,8 +81,9 @@ def test_a_run_killed_in_the_middle_and_continued_equals_an_unkilled_one(
     assert 0 < len(kept) < 5, "it was killed in the middle"
     (out / "shards" / ".part-1-lost.tar").write_bytes(b"half a shard")
     (out / "shards" / "0123456789abcdef.tar").write_bytes(b"a shard that never came to count")
+    (out / ".part-1-summary.json").write_bytes(b"{")
     assert run(videos, out) == {"done": 4, "failed": 1, "no_face": 1}
-    assert contents(out) == contents(whole)
+    assert contents(out) == contents(whole) and not (out / ".part-1-summary.json").exists()
     assert all(contents(out)[name] == early[name] for name in kept)
 
 

@@ -9,6 +9,8 @@ import json
 import logging
 import os
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from train.prepare.settings import PrepareError, PrepareSettings
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Rows are text: this is plenty."""
+CONNECT_S = 10.0
 
 
 class _Actor:
@@ -80,19 +83,22 @@ def _connected(ray: Any, workers: int | None, address: str | None) -> Iterator[i
     """A Ray of our own, whatever RAY_ADDRESS says, or the cluster at `address`; yields its cores for workers."""
     if ray.is_initialized():
         raise PrepareError("this process is connected to a Ray instance already: use --local, or another process")
+    if address is not None:
+        _reach(address)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        if address is not None:
-            ray.init(address=address, **options)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=(workers or cores()) + 1,
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                **options,
-            )
+        with _standard_error_aside():
+            if address is not None:
+                ray.init(address=address, **options)
+            else:
+                ray.init(
+                    address="local",
+                    num_cpus=(workers or cores()) + 1,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    **options,
+                )
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():  # Ray's own would end this process without the clean-up below
                 signal.signal(number, handler)
@@ -104,6 +110,33 @@ def _connected(ray: Any, workers: int | None, address: str | None) -> Iterator[i
     finally:
         if ray.is_initialized():
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Ray itself waits for minutes for a cluster that is not there. Raises PrepareError after CONNECT_S."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # auto, local: Ray's own words
+        return
+    try:
+        socket.create_connection((host or "127.0.0.1", int(port)), CONNECT_S).close()
+    except OSError as error:
+        raise PrepareError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}): start it, or leave --address out"
+        ) from None
+
+
+@contextmanager
+def _standard_error_aside() -> Iterator[None]:
+    """Ray's native code tells there, past Python, which log level it was given; its failures come as exceptions."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _prepare_environment() -> None:

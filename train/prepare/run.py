@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -78,8 +79,11 @@ class Worker:
                 yield Outcome(item.key, item.path, "failed", 0, error.code, str(error))
             except Exception as error:
                 # One video must not end a run of a hundred thousand: it is reported as what it is, a fault.
-                code = "disk_full" if scratch_is_full() else "unexpected"
-                yield Outcome(item.key, item.path, "failed", 0, code, f"{type(error).__name__}: {error}")
+                if scratch_is_full():
+                    room = f"no space is left in {tempfile.gettempdir()}: make room, or set TMPDIR to another folder"
+                    yield Outcome(item.key, item.path, "disk_full", 0, "disk_full", room)
+                    return
+                yield Outcome(item.key, item.path, "failed", 0, "unexpected", f"{type(error).__name__}: {error}")
             else:
                 made.append(prepared)
                 samples = len(prepared.record["samples"])
@@ -209,7 +213,7 @@ def _run(
 
         outcomes = on_ray(root, store.url, batches, settings, workers, address)
     for done, outcome in enumerate(outcomes, 1):
-        if outcome.status == "disk_full" or outcome.code == "disk_full":
+        if outcome.status == "disk_full":
             raise DiskFull(outcome.reason)
         if outcome.status == "failed":
             failures.append(outcome)

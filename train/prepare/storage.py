@@ -88,11 +88,12 @@ class Store:
 
     def clean(self) -> None:
         """Removes what killed runs left half written, and shards that never came to count."""
-        names = {posixpath.basename(path) for path in self.fs.ls(self.path("shards"), detail=False)}
-        lost = {n for n in names if n.startswith(".part-")}
-        lost |= {n for n in names if n.endswith(".tar") and n.replace(".tar", ".jsonl") not in names}
-        for name in lost:
-            self.fs.rm_file(self.path(f"shards/{name}"))
+        for folder in (self.root, self.path("shards")):
+            names = {posixpath.basename(path.rstrip("/")) for path in self.fs.ls(folder, detail=False)}
+            lost = {n for n in names if n.startswith(".part-")}
+            lost |= {n for n in names if n.endswith(".tar") and n.replace(".tar", ".jsonl") not in names}
+            for name in lost:
+                self.fs.rm_file(posixpath.join(folder, name))
 
     # --- what made the set
 
@@ -104,7 +105,8 @@ class Store:
         content = self.read("prepared.json")
         if content is None:
             listed = self.fs.ls(self.root, detail=False) if self.fs.exists(self.root) else []
-            if any(posixpath.basename(name.rstrip("/")) not in ("shards", ".lock") for name in listed):
+            names = {posixpath.basename(path.rstrip("/")) for path in listed} - {"shards", ".lock"}
+            if any(not name.startswith(".part-") for name in names):
                 raise PrepareError(f"{self.url} holds other files: choose an empty or a new folder as --out")
             self.create()
             self.write("prepared.json", _pretty({"schema": SCHEMA, **made_by}))

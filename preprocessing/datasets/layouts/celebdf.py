@@ -83,7 +83,7 @@ class _CelebDF:
         if tested:
             notes.append(f"{TEST_LIST}: {len(tested)} listed videos are missing ({some(tested)})")
         if official:
-            notes.append(f"{dataset} has no official validation videos: part them from train, by people")
+            notes.append(f"{dataset} has no official validation videos: all but the test list is train")
         return items, notes
 
     def _checked(self, tree: Tree, folder: str, notes: list[str]) -> list[str]:
