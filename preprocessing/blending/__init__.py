@@ -4,7 +4,7 @@ from preprocessing.blending.bi import bi, bi_item
 from preprocessing.blending.colour import Degradation, PostAugmentation
 from preprocessing.blending.fwa import fwa, fwa_item
 from preprocessing.blending.items import sbi_item
-from preprocessing.blending.laa import LaaItem, laa_item
+from preprocessing.blending.laa import LaaItem, laa_bi_item, laa_item
 from preprocessing.blending.partners import PartnerIndex
 from preprocessing.blending.pseudofake import BlendError, Face, PseudoFake
 from preprocessing.blending.reference import sbi_reference
@@ -30,6 +30,7 @@ __all__ = [
     "families",
     "fwa",
     "fwa_item",
+    "laa_bi_item",
     "laa_item",
     "make",
     "sample_rng",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from preprocessing.blending.colour import jpeg
 from preprocessing.blending.deform import deform
-from preprocessing.blending.items import cropped, mirrored
+from preprocessing.blending.items import Window, cropped, mirrored
 from preprocessing.blending.masks import HULLS, Mask, hull_mask
 from preprocessing.blending.pseudofake import (
     MAX_REDRAWS,
@@ -174,11 +174,13 @@ def bi_item(
     """
     pair = bi(image, points, rng, partner)
     change = BiChanges.draw(rng)
-    height, width = pair.mask.shape
-    top, bottom, left, right = CROPS[crop]
-    window = (
-        slice(round(top * height / BI_SIDE), round(bottom * height / BI_SIDE)),
-        slice(round(left * width / BI_SIDE), round(right * width / BI_SIDE)),
-    )
+    window = crop_window(pair.mask.shape, crop)
     pair = cropped(replace(pair, real=change(pair.real), fake=change(pair.fake)), window)
     return mirrored(pair) if change.flip else pair
+
+
+def crop_window(shape: tuple[int, ...], crop: Crop) -> Window:
+    """Rows and columns that the network sees of a crop of `shape`, the published ones of 317 px."""
+    top, bottom, left, right = CROPS[crop]
+    down, across = shape[0] / BI_SIDE, shape[1] / BI_SIDE
+    return slice(round(top * down), round(bottom * down)), slice(round(left * across), round(right * across))

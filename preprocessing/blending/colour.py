@@ -42,8 +42,8 @@ def apply_hsv_drop(image: Image, drop: NDArray[np.bool_]) -> Image:
     # OpenCV rounds the last pixels of a row, those that fill no register, otherwise: as one long padded row, a pixel's
     # colour does not depend on its place, nor on how a picture was cut.
     count = image.shape[0] * image.shape[1]
-    row = np.zeros((1, -(-count // REGISTER) * REGISTER, 3), np.uint8)
-    row[0, :count] = image.reshape(-1, 3)
+    row = np.empty((1, -(-count // REGISTER) * REGISTER, 3), np.uint8)
+    row[0, :count], row[0, count:] = image.reshape(-1, 3), 0
     hsv = cv2.cvtColor(row, cv2.COLOR_RGB2HSV)
     if drop.any():
         levels = np.arange(256)

@@ -1,18 +1,21 @@
-"""LAA-Net's training item from self-blended images: a pair at the network's size and its two targets.
+"""LAA-Net's training items, from self-blended images and from BI: a pair at the network's size and its two targets.
 
 Nguyen et al., CVPR 2024 (specs/laa_net.md, 2 and 4.4 to 4.5).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocessing.blending.bi import BiChanges, bi, crop_window
 from preprocessing.blending.colour import PostAugmentation
-from preprocessing.blending.pseudofake import MAX_REDRAWS, BlendError, checked
+from preprocessing.blending.items import cropped
+from preprocessing.blending.laa_colour import BackgroundChange
+from preprocessing.blending.pseudofake import MAX_REDRAWS, BlendError, Face, checked
 from preprocessing.blending.sbi import SbiSettings, sbi
 from preprocessing.blending.targets import boundary_levels, encode_boundary
 from preprocessing.blending.warps import warp_picture
@@ -25,6 +28,9 @@ TRIM = (5, 24)
 """Pixels cut off every side after blending, drawn once an item."""
 ERASED_SIDE = 257
 """The frame that erased rectangles are drawn in, whatever the crop's size."""
+
+
+OUTSIDE = f"{MAX_REDRAWS} boundaries in a row lay outside the picture: so do most of the landmarks"
 
 
 @dataclass(frozen=True)
@@ -79,13 +85,62 @@ def laa_item(
         # Erased or cropped away: a fake without a boundary to point at.
         redraws += 1
     else:
-        raise BlendError(f"{MAX_REDRAWS} boundaries in a row lay outside the picture: so do most of the landmarks")
-    matrix = network_matrix(shape, size)
+        raise BlendError(OUTSIDE)
     post = PostAugmentation.draw(rng)
-    images = np.stack([post(warp_picture(view, matrix, (size, size), cv2.BORDER_CONSTANT)) for view in views])
-    real = encode_boundary(np.zeros_like(small), centred, real_ones)
-    fake = encode_boundary(small, centred, real_ones)
-    return LaaItem(images, np.stack([real[0], fake[0]]), np.stack([real[1], fake[1]]), redraws)
+    images = [post(_network_view(view, shape, size)) for view in views]
+    return _item(images, small, redraws, centred, real_ones)
+
+
+def laa_bi_item(
+    image: Image,
+    points: NDArray[np.floating],
+    rng: np.random.Generator,
+    partner: Face,
+    size: int = LAA_SIDE,
+    heatmap: int = HEATMAP_SIDE,
+    train: bool = True,
+    centred: bool = False,
+    real_ones: bool = False,
+) -> LaaItem:
+    """The item with another person's face blended in: a crop as `bi` takes it, its background changed before blending.
+
+    Both classes then change resolution (odds 1/2), are cut to BI's 257 of 317 px, and go through the geometry; nothing
+    is changed in colour afterwards. The network's scale is taken after the geometry, so a random crop zooms and a
+    random scale only resamples. `train` False leaves out colour, resolution and geometry.
+
+    Raises:
+        BlendError: as `bi`.
+    """
+    points = checked(image, points, "LAA-Net's item")
+    if train:
+        image = BackgroundChange.draw(rng)(image)
+    redraws = 0
+    for _ in range(MAX_REDRAWS):
+        pair = bi(image, points, rng, partner)
+        redraws += pair.redraws
+        if train:
+            change = replace(BiChanges.draw(rng), quality=None, flip=False)
+            pair = replace(pair, real=change(pair.real), fake=change(pair.fake))
+        pair = cropped(pair, crop_window(pair.mask.shape, "bi"))
+        *views, boundary = [pair.real, pair.fake, boundary_levels(pair.mask)]
+        if train:
+            *views, boundary = geometry([*views, boundary], rng)
+        shape = (boundary.shape[0], boundary.shape[1])
+        small = cv2.warpAffine(boundary, network_matrix(shape, heatmap), (heatmap, heatmap))
+        if small.any():
+            return _item([_network_view(view, shape, size) for view in views], small, redraws, centred, real_ones)
+        redraws += 1
+    raise BlendError(OUTSIDE)
+
+
+def _network_view(view: Image, shape: tuple[int, int], size: int) -> Image:
+    return warp_picture(view, network_matrix(shape, size), (size, size), cv2.BORDER_CONSTANT)
+
+
+def _item(images: list[Image], boundary: NDArray[np.uint8], redraws: int, centred: bool, real_ones: bool) -> LaaItem:
+    real = encode_boundary(np.zeros_like(boundary), centred, real_ones)
+    fake = encode_boundary(boundary, centred, real_ones)
+    return LaaItem(np.stack(images), np.stack([real[0], fake[0]]), np.stack([real[1], fake[1]]), redraws)
 
 
 def network_matrix(shape: tuple[int, int], side: int) -> NDArray[np.float64]:

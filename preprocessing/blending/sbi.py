@@ -108,16 +108,16 @@ def sbi(
 def soft_mask(points: Points, shape: tuple[int, int], draw: SbiDraw, rng: np.random.Generator) -> Mask | None:
     """M (H, W): the hull moved by the affine map and the elastic field, eroded and feathered; None: empty."""
     hull = hull_mask(draw.hull, points[: draw.count], shape)
-    height, width = draw.sides
-    field = elastic_field(shape, rng, size=draw.sides)
-    scale_y, scale_x = shape[0] / height, shape[1] / width
-    field[..., 0] += (np.arange(width, dtype=np.float32) + 0.5) * np.float32(scale_x) - 0.5
-    field[..., 1] += ((np.arange(height, dtype=np.float32) + 0.5) * np.float32(scale_y) - 0.5)[:, None]
+    maps = []
     # The affine map has no shear: each coordinate goes back through its own scale and shift.
-    for axis in (0, 1):
-        field[..., axis] -= np.float32(draw.matrix[axis, 2])
-        field[..., axis] /= np.float32(draw.matrix[axis, axis])
-    work = cv2.remap(hull, field, None, cv2.INTER_LINEAR)
+    for axis, moved in enumerate(cv2.split(elastic_field(shape, rng, size=draw.sides))):
+        length, side = shape[1 - axis], draw.sides[1 - axis]
+        scale, shift = draw.matrix[axis, axis], draw.matrix[axis, 2]
+        place = ((np.arange(side) + 0.5) * (length / side) - 0.5 - shift) / scale
+        moved *= np.float32(1 / scale)
+        moved += place.astype(np.float32).reshape((1, -1) if axis == 0 else (-1, 1))
+        maps.append(moved)
+    work = cv2.remap(hull, maps[0], maps[1], cv2.INTER_LINEAR)
     # A Gaussian blur stays 1 exactly where the whole kernel sees 1: an erosion by its square.
     hard = cv2.erode((work > FULL).view(np.uint8), np.ones((draw.kernels[0],) * 2, np.uint8))
     if not hard.any():

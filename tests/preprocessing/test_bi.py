@@ -12,10 +12,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_blending import face_points, faces, picture
 
-from preprocessing.blending import BlendError, Face, Mixture, PartnerIndex, bi, bi_item, families, make, sample_rng
+from preprocessing.blending import (
+    BlendError,
+    Face,
+    Mixture,
+    PartnerIndex,
+    bi,
+    bi_item,
+    families,
+    laa_bi_item,
+    make,
+    sample_rng,
+)
 from preprocessing.blending import bi as blend_faces
 from preprocessing.blending.bi import BiChanges, feathered, random_mask, shrink
 from preprocessing.blending.deform import control_points, deform, piecewise_affine_map
+from preprocessing.blending.laa_colour import BackgroundChange
 from preprocessing.blending.masks import hull_mask
 from preprocessing.blending.partners import landmark_distances
 from preprocessing.blending.pseudofake import PseudoFake
@@ -285,3 +297,31 @@ def test_mixtures_follow_their_odds_and_hold_families_out() -> None:
     assert set(drawn) == {"sbi", "fwa"} and np.mean([d == "sbi" for d in drawn]) == pytest.approx(0.75, abs=0.03)
     made = mixture.without("bi", "sbi").make(picture(), face_points(), sample_rng(0, 0, 0))
     assert made.family == "fwa"
+
+
+# --- LAA-Net's item from BI
+
+
+def test_laa_items_from_bi_have_targets_on_the_pasted_faces_border() -> None:
+    image, points = picture(0, (SIDE, SIDE)), face_points((158, 164), 146)
+    for index in range(16):
+        item, again = (laa_bi_item(image, points, sample_rng(6, 0, index), partner()) for _ in range(2))
+        assert np.array_equal(item.images, again.images)
+        assert item.images.shape == (2, 384, 384, 3) and item.heatmap.shape == item.consistency.shape == (2, 96, 96)
+        assert not item.heatmap[0].any() and item.heatmap[1].max() == 1
+        far = cv2.dilate((item.consistency[1] > 0.1).astype(np.uint8), np.ones((5, 5), np.uint8)) == 0
+        assert far.any(), "quadrants without a boundary, and the face's inside and outside, have none"
+    plain = laa_bi_item(image, points, sample_rng(6, 0, 0), partner(), train=False)
+    assert np.array_equal(plain.images[0][:20], plain.images[1][:20]), "far from the face nothing differs"
+
+
+def test_backgrounds_change_as_often_as_published() -> None:
+    drawn = [BackgroundChange.draw(np.random.default_rng(i)) for i in range(2000)]
+    odds = {"jitter": 0.3, "quality": 0.5, "shift": 0.3, "gamma": 0.5, "blur": 0.25, "noise": 0.25, "tone": 0.25}
+    for name, expected in odds.items():
+        assert np.mean([getattr(d, name) is not None for d in drawn]) == pytest.approx(expected, abs=0.04), name
+    image = picture()
+    for change in drawn[:60]:
+        changed = change(image)
+        assert changed.shape == image.shape and changed.dtype == np.uint8
+        assert abs(float(changed.mean()) - float(image.mean())) < 90
