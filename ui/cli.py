@@ -187,6 +187,33 @@ def landmarks_command(
         typer.echo(f"{found.video}: before and after calibration")
 
 
+@app.command("synth")
+def synth_command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, a video, or a folder of them.")],
+    method: Annotated[str, typer.Option(metavar="NAME", help="What is done; a wrong name lists them all.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for what is made.")],
+    count: Annotated[int | None, typer.Option(metavar="N", help="Fakes in all; without it one an input, or 8.")] = None,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="The same seed makes the same fakes.")] = 0,
+    donor: Annotated[Path | None, typer.Option(metavar="FILE", help="Whose face swaps show.")] = None,
+) -> None:
+    """Make pseudo-fakes of real faces, with masks and X-rays, to train on or to test with.
+
+    Exit 0: all inputs gave fakes. 2: usage. 3: some inputs gave none, or nothing was made.
+    """
+    from preprocessing.errors import MediaError
+    from ui import synth
+
+    debug = bool(os.environ.get("UNMASK_DEBUG"))
+    try:
+        made = synth.run(source, method, out, count=count, seed=seed, donor=donor, debug=debug)
+    except MediaError as error:
+        typer.echo(f"{source}: {error}", err=True)
+        raise typer.Exit(3) from None
+    synth.report(made, out)
+    if made.failures or not made.rows:
+        raise typer.Exit(3)
+
+
 @app.command("train", context_settings=PASS_ON)
 def train_command(context: typer.Context) -> None:
     """Train a detector from a recipe: RECIPE [--data DIR] [--local] [key=value ...]."""

@@ -242,9 +242,11 @@ def _coloured(face: Image, place: Image, mask: Mask, style: Style) -> Image:
         # By a factor a channel, as light changes colours (von Kries): a sum would turn dark lips in yellow light pink.
         mean, spread = cv2.meanStdDev(face, mask=inside)
         want_mean, want_spread = cv2.meanStdDev(place, mask=inside)
-        gain = np.clip(want_mean / np.maximum(mean, 1.0), 0.4, 2.5)
+        gain = want_mean / np.maximum(mean, 1.0)
+        overall = float(np.clip(want_mean.sum() / max(float(mean.sum()), 1.0), 0.4, 2.5))
+        gain = overall * np.clip(gain / overall, 0.7, 1.4)
         contrast = float(np.linalg.norm(spread * gain))
-        slope = float(np.clip(float(np.linalg.norm(want_spread)) / max(contrast, 1.0), 0.7, 1.4))
+        slope = float(np.clip(float(np.linalg.norm(want_spread)) / max(contrast, 1.0), 0.5, 1.4))
         level = want_mean - mean * gain * slope
         painted = painted * (gain[:, 0] * slope).astype(np.float32) + level[:, 0].astype(np.float32)
     painted = painted * np.array(style.gain, np.float32) + np.array(style.offset, np.float32)
@@ -258,11 +260,17 @@ def _blended(face: Image, place: Image, weights: Mask) -> Image:
 
 
 def _cloned(face: Image, place: Image, mask: Mask) -> tuple[Image, Mask]:
-    """Gradients of the face in the place's border colours (Perez et al., SIGGRAPH 2003), and the mask made hard."""
+    """Gradients of the face in the place's border colours (Perez et al., SIGGRAPH 2003), and the mask made hard.
+
+    A rim of few pixels stays soft, inwards: there the clone and the place are nearly the same, and a Face X-ray of the
+    mask shows where the blend ends.
+    """
     hard = (mask > 0.5).astype(np.uint8)
     # The solver needs a border of the place around the mask.
     hard[:2], hard[-2:], hard[:, :2], hard[:, -2:] = 0, 0, 0, 0
     x, y, width, height = cv2.boundingRect(hard)
     if min(width, height) >= 4:
         face = cv2.seamlessClone(face, place, hard * 255, (x + width // 2, y + height // 2), cv2.NORMAL_CLONE)
-    return face, hard.astype(np.float32)
+    rim = 2 * max(round(0.02 * max(width, height)), 1) + 1
+    shrunk = cv2.erode(hard, np.ones((rim, rim), np.uint8), borderValue=0).astype(np.float32)
+    return face, np.minimum(cv2.blur(shrunk, (rim, rim)), 1) * hard

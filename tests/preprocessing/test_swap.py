@@ -70,6 +70,12 @@ def test_the_same_face_on_its_own_place_changes_next_to_nothing(blend: str) -> N
     assert np.abs(same.astype(int) - image).max() <= (0 if blend == "feather" else 2)
 
 
+def test_poissons_mask_is_hard_but_for_a_rim_that_an_xray_shows() -> None:
+    mask = made("swap_poisson", speaking(1)).masks[0]
+    inside, rim = (mask == 1).sum(), ((mask > 0) & (mask < 1)).sum()
+    assert 0 < rim < 0.35 * inside
+
+
 def test_the_warp_takes_each_landmark_to_its_donor() -> None:
     given = forehead(face_points((120, 125), 90))
     drawn = forehead(face_points((60, 64), 100))
