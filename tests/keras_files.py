@@ -1,11 +1,14 @@
-"""Keras HDF5 weight files, written as Keras 2.3 writes them, for the importers' tests."""
+"""Keras HDF5 weight files as Keras 2.3 writes them, and what Keras computes with them, for the tests of importers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 Layers = Mapping[str, Sequence[NDArray[np.float32]]]
 
@@ -21,3 +24,103 @@ def write_keras(path: Path, layers: Layers, whole_model: bool = False) -> Path:
             for i, array in enumerate(arrays):
                 group[f"{name}/array_{i}:0"] = array
     return path
+
+
+class Keras:
+    """Random layers in Keras' names and array orders, and what Keras computes with them, written layer by layer."""
+
+    def __init__(self) -> None:
+        self.random = np.random.default_rng(0)
+        self.layers: dict[str, list[NDArray[np.float32]]] = {}
+
+    def draw(self, *shape: int, fan: int) -> NDArray[np.float32]:
+        return self.random.normal(0, (2 / fan) ** 0.5, shape).astype(np.float32)
+
+    def norm(self, name: str, x: Tensor, eps: float = 1e-3) -> Tensor:
+        width = x.shape[1]
+        r = self.random
+        gamma, variance = (r.uniform(0.5, 1.5, width).astype(np.float32) for _ in range(2))
+        beta, mean = (r.normal(0, 0.2, width).astype(np.float32) for _ in range(2))
+        self.layers[name] = [gamma, beta, mean, variance]
+        g, b, m, v = (torch.from_numpy(a)[:, None, None] for a in self.layers[name])
+        return g * (x - m) / torch.sqrt(v + eps) + b
+
+    def conv(
+        self, name: str, x: Tensor, out: int, k: int, stride: int = 1, pad: str = "same", bias: bool = False
+    ) -> Tensor:
+        kernel = self.draw(k, k, x.shape[1], out, fan=k * k * x.shape[1])
+        arrays = [kernel] + ([self.draw(out, fan=100)] if bias else [])
+        self.layers[name] = arrays
+        x = same(x, k, stride, 0.0) if pad == "same" else x
+        offset = torch.from_numpy(arrays[1]) if bias else None
+        return functional.conv2d(x, torch.from_numpy(kernel).permute(3, 2, 0, 1), offset, stride)
+
+    def depthwise(self, kernel: NDArray[np.float32], x: Tensor, k: int, stride: int = 1) -> Tensor:
+        weight = torch.from_numpy(kernel).permute(2, 3, 0, 1)
+        return functional.conv2d(same(x, k, stride, 0.0), weight, None, stride, groups=x.shape[1])
+
+    def separable(self, name: str, x: Tensor, out: int) -> Tensor:
+        deep, point = self.draw(3, 3, x.shape[1], 1, fan=9), self.draw(1, 1, x.shape[1], out, fan=x.shape[1])
+        self.layers[name] = [deep, point]
+        x = functional.conv2d(self.depthwise(deep, x, 3), torch.from_numpy(point).permute(3, 2, 0, 1))
+        return self.norm(f"{name}_bn", x)
+
+    def head(self, x: Tensor) -> Tensor:
+        """The two dense layers get automatic names too."""
+        x = x.mean((2, 3))
+        for name, width in (("dense_7", 512), ("dense_8", 2)):
+            kernel, bias = self.draw(x.shape[1], width, fan=x.shape[1]), self.draw(width, fan=200)
+            self.layers[name] = [kernel, bias]
+            x = x @ torch.from_numpy(kernel) + torch.from_numpy(bias)
+            x = x.relu() if width == 512 else x
+        return x
+
+    def xception(self, x: Tensor) -> Tensor:
+        x = self.norm("block1_conv1_bn", self.conv("block1_conv1", x, 32, 3, 2, "valid")).relu()
+        x = self.norm("block1_conv2_bn", self.conv("block1_conv2", x, 64, 3, 1, "valid")).relu()
+        # Numbers in a trainer's session need not start at 1, nor sort as text.
+        for number, block, widths in (
+            (8, 2, (128, 128)),
+            (9, 3, (256, 256)),
+            (10, 4, (728, 728)),
+            (11, 13, (728, 1024)),
+        ):
+            if block == 13:
+                for middle in range(5, 13):
+                    shortcut = x
+                    for i in (1, 2, 3):
+                        x = self.separable(f"block{middle}_sepconv{i}", x.relu(), 728)
+                    x = x + shortcut
+            shortcut = self.conv(f"conv2d_{number}", x, widths[1], 1, 2)
+            shortcut = self.norm(f"batch_normalization_{number}", shortcut)
+            for i, width in enumerate(widths, 1):
+                x = self.separable(f"block{block}_sepconv{i}", x if (block, i) == (2, 1) else x.relu(), width)
+            x = functional.max_pool2d(same(x, 3, 2, -torch.inf), 3, 2) + shortcut
+        x = self.separable("block14_sepconv1", x, 1536).relu()
+        return self.head(self.separable("block14_sepconv2", x, 2048).relu())
+
+    def efficientnet(self, x: Tensor) -> Tensor:
+        swish = functional.silu
+        x = swish(self.norm("stem_bn", self.conv("stem_conv", x, 32, 3, 2)))
+        stages = ((1, 1, 16, 1, 3), (2, 6, 24, 2, 3), (2, 6, 40, 2, 5), (3, 6, 80, 2, 3))
+        stages += ((3, 6, 112, 1, 5), (4, 6, 192, 2, 5), (1, 6, 320, 1, 3))
+        for stage, (repeats, expand, out, stride, k) in enumerate(stages, 1):
+            for index in range(repeats):
+                name, shortcut, width = f"block{stage}{'abcd'[index]}", x, x.shape[1]
+                if expand > 1:
+                    x = swish(self.norm(f"{name}_expand_bn", self.conv(f"{name}_expand_conv", x, width * expand, 1)))
+                kernel = self.draw(k, k, x.shape[1], 1, fan=k * k)
+                self.layers[f"{name}_dwconv"] = [kernel]
+                x = swish(self.norm(f"{name}_bn", self.depthwise(kernel, x, k, stride if index == 0 else 1)))
+                squeezed = x.mean((2, 3), keepdim=True)
+                squeezed = swish(self.conv(f"{name}_se_reduce", squeezed, max(1, width // 4), 1, bias=True))
+                x = x * torch.sigmoid(self.conv(f"{name}_se_expand", squeezed, x.shape[1], 1, bias=True))
+                x = self.norm(f"{name}_project_bn", self.conv(f"{name}_project_conv", x, out, 1))
+                x = x + shortcut if index else x
+        return self.head(swish(self.norm("top_bn", self.conv("top_conv", x, 1280, 1))))
+
+
+def same(x: Tensor, kernel: int, stride: int, value: float) -> Tensor:
+    """TensorFlow's "same": the odd pixel of padding goes below and to the right."""
+    total = max((-(-x.shape[-1] // stride) - 1) * stride + kernel - x.shape[-1], 0)
+    return functional.pad(x, (total // 2, total - total // 2) * 2, value=value)

@@ -31,6 +31,12 @@ def read_frame_cnn(path: Path) -> tuple[KerasBackbone, list[KerasLayer]]:
     )
 
 
+def is_frame_cnn(path: Path) -> bool:
+    """The file is of a network that `read_frame_cnn` knows. Raises CheckpointError for one that is no Keras file."""
+    names = {layer.name for layer in read_keras(path)}
+    return bool(names & {"block14_sepconv2", "top_conv"})
+
+
 def convert(backbone: KerasBackbone, layers: list[KerasLayer], expected: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our state from a file's layers; `expected` is our network's own, for the shapes.
 
