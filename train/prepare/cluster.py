@@ -85,31 +85,34 @@ def _connected(ray: Any, workers: int | None, address: str | None) -> Iterator[i
         raise PrepareError("this process is connected to a Ray instance already: use --local, or another process")
     if address is not None:
         _reach(address)
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _standard_error_aside():
-            if address is not None:
-                ray.init(address=address, **options)
-            else:
-                ray.init(
-                    address="local",
-                    num_cpus=(workers or cores()) + 1,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    include_dashboard=False,
-                    **options,
-                )
+        _start(ray, workers, address)
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():  # Ray's own would end this process without the clean-up below
                 signal.signal(number, handler)
         for name in ("ray", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
         yield max(int(ray.cluster_resources().get("CPU", 2)) - (address is None), 1)
-    except (ConnectionError, RuntimeError) as error:
-        raise PrepareError(f"Ray did not start: {str(error).splitlines()[0][:300] if str(error) else error}") from error
     finally:
         if ray.is_initialized():
             ray.shutdown()
+
+
+def _start(ray: Any, workers: int | None, address: str | None) -> None:
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        options |= {
+            "num_cpus": (workers or cores()) + 1,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
+    try:
+        with _standard_error_aside():
+            ray.init(address=address or "local", **options)
+    except Exception as error:  # Ray raises Exception itself where its processes do not come up in time
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise PrepareError(f"Ray did not start: {reason} (--local does without it)") from error
 
 
 def _reach(address: str) -> None:
