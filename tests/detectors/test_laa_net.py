@@ -340,7 +340,7 @@ def soft_disc(size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.clip((0.3 * size - distance) / 8 + 0.5, 0, 1).astype(np.float32)
 
 
-@pytest.mark.parametrize(("model", "side"), [({}, 96), ({"arch": "mobilenetv1", "size": 160}, 80)])
+@pytest.mark.parametrize(("model", "side"), [({}, 96), ({"arch": "mobilenetv1", "size": 144}, 72)])
 def test_targets_are_on_the_heads_grid(model: dict[str, Any], side: int) -> None:
     detector = LaaNet(LaaConfig(**model))
     size = detector.config.size
@@ -446,3 +446,9 @@ def test_the_loss_is_the_weighed_sum_and_knows_samples_without_maps() -> None:
 def test_a_width_that_cannot_be_split_is_refused() -> None:
     with pytest.raises(ValidationError, match="the first even"):
         LaaConfig(arch="mobilenetv1", light=(7, 24, 32, 48))
+
+
+@pytest.mark.parametrize(("arch", "size", "stride"), [("efficientnet_b4", 400, 32), ("mobilenetv1", 152, 16)])
+def test_a_size_whose_maps_do_not_meet_is_refused(arch: str, size: int, stride: int) -> None:
+    with pytest.raises(ValidationError, match=f"multiples of {stride} pixels, not {size}"):
+        LaaConfig.model_validate({"arch": arch, "size": size})

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,7 +29,7 @@ class LaaConfig(DetectorConfig):
     """Which network, the crop that it sees, and how it is trained and tested."""
 
     arch: Literal["efficientnet_b4", "mobilenetv1"] = "efficientnet_b4"
-    size: int = Field(default=384, ge=64, multiple_of=32, description="pixels; published 384")
+    size: int = Field(default=384, ge=64, description="pixels; published 384; a multiple of the last map's stride")
     margin: float = Field(
         default=1.6, ge=1.0, le=3.0, description="side of the crop over the longer side of the landmark box"
     )
@@ -60,11 +60,18 @@ class LaaConfig(DetectorConfig):
             raise ValueError(f"light: at least 2 channels each, and the first even, not {light}")
         return light
 
+    @model_validator(mode="after")
+    def _whole_maps(self) -> LaaConfig:
+        stride = 32 if self.arch == "efficientnet_b4" else 16
+        if self.size % stride:
+            raise ValueError(f"size: {self.arch} takes multiples of {stride} pixels, not {self.size}")
+        return self
+
 
 @register(
     "laa_net",
     paper=LaaConfig(),
-    compact=LaaConfig(arch="mobilenetv1", size=160, hidden=16, features=32, flip_test=False),
+    compact=LaaConfig(arch="mobilenetv1", size=144, hidden=16, features=32, flip_test=False),
 )
 class LaaNet(Detector):
     """Finds the points where a blend is at its most even mixture, and says fake or real. See docs/detectors.
