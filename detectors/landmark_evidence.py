@@ -16,7 +16,7 @@ from detectors.store import LoadedDetector
 
 STEPS = 32
 """Points on the way from the still face to the clip."""
-SPREAD = 0.02
+SPREAD = 0.025
 """Standard deviation of a drawn landmark, of the picture's side."""
 
 
