@@ -66,8 +66,9 @@ class FaceClip:
 
 @dataclass(frozen=True)
 class FakeClip:
-    """A manipulated clip: `frames` as the real ones, `masks` (H, W) float32 weights in 0..1 a frame (0: unchanged),
-    `landmarks` (T, 68 or 81, 2) of the real frames, `family`, and the `parameters` that were drawn, for an index."""
+    """A manipulated clip: `frames` as the real ones, `masks` (H, W) float32 in 0..1 a frame (0: unchanged; before the
+    blend ratio, which is among the parameters), `landmarks` (T, 68 or 81, 2) of the real frames, `family`, and the
+    `parameters` that were drawn, for an index."""
 
     frames: list[Image]
     masks: list[Mask]

@@ -26,7 +26,7 @@ WINDOW_MARGIN = 0.35
 RING = 12
 """Points on a circle around the window, which carry the warp beyond the face."""
 SMALLEST_MASK = 16.0
-"""Sum of weights in pixels below which nothing was pasted that anybody could see."""
+"""Sum of a mask in pixels below which nothing was pasted that anybody could see."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ def paste(
     drawn: NDArray[np.floating],
     style: Style = Style(),
 ) -> tuple[Image, Mask]:
-    """`target` (H, W, 3) with the donor's face, whose landmarks come to lie on `drawn`; and the weights (H, W), 0..1.
+    """`target` (H, W, 3) with the donor's face, whose landmarks come to lie on `drawn`; and the mask (H, W), 0..1.
 
     `target_points`, `donor_points` and `drawn` are (68 or 81, 2), each in its picture's pixels, `drawn` in the
     target's. The mask is the region of `drawn` within the region of `target_points`, where the donor has pixels.
-    Where it is 0 the target is unchanged.
+    Where it is 0 the target is unchanged; the blend's weights are the mask times the style's ratio.
 
     Raises:
         BlendError: landmarks of another shape or outside their picture, or a mask that is (all but) empty.
@@ -132,12 +132,11 @@ def paste(
     painted = _coloured(style.rendering(face, size), place, mask, style)
     if style.blend == "poisson":
         painted, mask = _cloned(painted, place, mask)
-    weights = mask * np.float32(style.ratio)
-    if float(weights.sum()) < SMALLEST_MASK:
+    if float(mask.sum()) < SMALLEST_MASK:
         raise BlendError("the mask is empty: the face lies outside the picture, or the donor's outside its own")
     result, full = target.copy(), np.zeros((height, width), np.float32)
-    result[low[1] : high[1], low[0] : high[0]] = _blended(painted, place, weights)
-    full[low[1] : high[1], low[0] : high[0]] = weights
+    result[low[1] : high[1], low[0] : high[0]] = _blended(painted, place, mask * np.float32(style.ratio))
+    full[low[1] : high[1], low[0] : high[0]] = mask
     return result, full
 
 

@@ -157,8 +157,8 @@ def write_fake_video(
     """Write the video `source` with its face manipulated in each frame to `out`: H.264 MP4, 4:2:0, without sound.
 
     The pictures keep their times; those from the face's first frame to its last are written (`target`, found by
-    `load_face` where it is not given). Odd sides grow by one repeated row or column, as H.264 asks. `masks`: where the
-    blend weights go, in whole frames: an .mp4 (lossless grey H.264 of full range, the same times) or a folder of 8-bit
+    `load_face` where it is not given). Odd sides grow by one repeated row or column, as H.264 asks. `masks`: where they
+    go, in whole frames: an .mp4 (lossless grey H.264 of full range, the same times) or a folder of 8-bit
     grey PNGs named by the frame's index in `source`. `xrays`: an .mp4 of the Face X-rays likewise. `reals`: an .mp4 of
     the frames as they were, encoded as the fake is, so that compression tells neither from the other. A video appears
     whole or not at all.
@@ -209,19 +209,19 @@ def write_fake_video(
     return fake
 
 
-def _place(frame: Image, crop: Image, weights: Mask, x: int, y: int) -> tuple[Image, Mask]:
+def _place(frame: Image, crop: Image, mask: Mask, x: int, y: int) -> tuple[Image, Mask]:
     """The changed crop put back where it was cut; the rest of the frame is as decoded."""
     height, width = crop.shape[:2]
-    result, mask = frame.copy(), np.zeros(frame.shape[:2], np.float32)
+    result, whole = frame.copy(), np.zeros(frame.shape[:2], np.float32)
     part = result[y : y + height, x : x + width]
-    changed = weights > 0
+    changed = mask > 0
     part[changed] = crop[changed]
-    mask[y : y + height, x : x + width] = weights
-    return result, mask
+    whole[y : y + height, x : x + width] = mask
+    return result, whole
 
 
-def _levels(weights: Mask) -> NDArray[np.uint8]:
-    return np.rint(weights * 255).astype(np.uint8)
+def _levels(mask: Mask) -> NDArray[np.uint8]:
+    return np.rint(mask * 255).astype(np.uint8)
 
 
 def _write_png(path: Path, levels: NDArray[np.uint8]) -> None:

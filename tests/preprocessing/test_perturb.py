@@ -1,6 +1,7 @@
 """Perturbations: each level does what its name says, to pictures and clips alike, and the same again for a seed."""
 
 import itertools
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -147,3 +148,8 @@ def test_what_there_is_not_is_said_with_the_nearest_name() -> None:
         perturb("jpeg", 1, image[..., 0], rng)
     with pytest.raises(PerturbationError, match="float64"):
         perturb("jpeg", 1, image.astype(float), rng)  # type: ignore[arg-type]
+
+
+def test_the_page_names_every_perturbation_and_every_suite() -> None:
+    page = (Path(__file__).parents[2] / "docs/perturbations.md").read_text(encoding="utf-8")
+    assert [name for name in suites() if f"`{name}`" not in page] == []

@@ -70,6 +70,16 @@ def test_the_same_face_on_its_own_place_changes_next_to_nothing(blend: str) -> N
     assert np.abs(same.astype(int) - image).max() <= (0 if blend == "feather" else 2)
 
 
+def test_the_mask_is_that_before_the_ratio() -> None:
+    image, points = picture(3), face_points()
+    donor = 255 - image
+    full, mask = paste(image, points, donor, points, points, Style(colour=False))
+    half, same = paste(image, points, donor, points, points, Style(colour=False, ratio=0.5))
+    assert np.array_equal(mask, same) and mask.max() == 1
+    change = np.abs(full.astype(int) - image).mean() / np.abs(half.astype(int) - image).mean()
+    assert change == pytest.approx(2, rel=0.03)
+
+
 def test_poissons_mask_is_hard_but_for_a_rim_that_an_xray_shows() -> None:
     mask = made("swap_poisson", speaking(1)).masks[0]
     inside, rim = (mask == 1).sum(), ((mask > 0) & (mask < 1)).sum()
