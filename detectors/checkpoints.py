@@ -18,7 +18,7 @@ from torch import Tensor
 
 TORCH_SUFFIXES = frozenset({".pth", ".pt", ".tar", ".ckpt", ".bin"})
 KERAS_SUFFIXES = frozenset({".h5", ".hdf5"})
-SUFFIXES = TORCH_SUFFIXES | KERAS_SUFFIXES
+SUFFIXES = TORCH_SUFFIXES | KERAS_SUFFIXES | {".safetensors"}
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_state")
 

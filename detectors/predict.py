@@ -1,4 +1,4 @@
-"""A loaded detector on samples of its declared input: logits, embeddings and heatmaps."""
+"""A loaded detector on samples of its declared input: logits and embeddings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detectors.store import LoadedDetector
-from preprocessing.inputs import ClipInput, FaceInput, InputSpec
+from preprocessing.inputs import ClipInput, InputSpec
 
 HEATMAP_BATCH = 8
 """Grad-CAM keeps the activations of a whole batch."""
@@ -50,29 +50,3 @@ def predict(loaded: LoadedDetector, samples: NDArray[Any], batch_size: int | Non
     if not np.isfinite(joined).all():
         raise FloatingPointError(f"{loaded.detector.name} gave a score that is not a number")
     return Prediction(joined, torch.cat(embeddings).numpy() if embeddings else None)
-
-
-def heatmaps(loaded: LoadedDetector, samples: NDArray[Any]) -> NDArray[np.float32] | None:
-    """(N, size, size) float32 in 0..1 in crop coordinates, evidence for fake; None where the method has no map.
-
-    The method's own map where it has one, else Grad-CAM (see detectors.explain for its scale).
-    """
-    spec = loaded.detector.input
-    face = spec.face if isinstance(spec, ClipInput) else spec
-    if not isinstance(face, FaceInput) or len(samples) == 0:
-        return None
-    found: list[Tensor] = []
-    size_of_batch = clips_of(HEATMAP_BATCH, spec)
-    for start in range(0, len(samples), size_of_batch):
-        batch = loaded.detector.prepare(samples[start : start + size_of_batch])
-        maps = loaded.detector.heatmaps(batch)
-        if maps is None:
-            from detectors.explain import grad_cam
-
-            maps = grad_cam(loaded, batch)
-        if maps is None:
-            return None
-        size = (face.size, face.size)
-        sized = torch.nn.functional.interpolate(maps[:, None].float(), size, mode="bilinear", align_corners=False)
-        found.append(sized[:, 0].clamp(0, 1).cpu())
-    return torch.cat(found).numpy()

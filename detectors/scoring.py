@@ -50,11 +50,12 @@ class DetectorInfo:
 
 @dataclass(frozen=True)
 class Samples:
-    """What one detector gets of one track, and which moment each sample stands for."""
+    """What one detector gets of one track, and which moment each sample stands for; `clips` are all of a clip's."""
 
     inputs: Sequence[Any] | NDArray[Any]
     moments: list[FaceMeta]
     out_of_domain: str = ""
+    clips: list[list[FaceMeta]] | None = None
 
 
 Outcome = tuple[DetectorScore, TrackPrediction | None, Samples | None]
@@ -137,7 +138,8 @@ def _samples(
         if not clips:
             needed = (spec.length - 1) * spec.stride + 1
             return f"needs {needed} consecutive frames of a face; this track of {len(tracked.tracks[number])} has none"
-        return Samples([crops for _, crops in clips], [faces[spec.length // 2] for faces, _ in clips])
+        moments = [faces[spec.length // 2] for faces, _ in clips]
+        return Samples([crops for _, crops in clips], moments, clips=[faces for faces, _ in clips])
     if isinstance(rows, str):
         return rows
     track = tracked.tracks[number]
@@ -258,11 +260,13 @@ async def _heatmaps(
 ) -> list[Heatmap]:
     found = []
     for index, picture in sorted(prediction.maps.items()):
-        moment = samples.moments[index]
+        moment, picture_of = samples.moments[index], samples.inputs[index]
+        if samples.clips is not None:
+            shown = prediction.shown[index]
+            moment, picture_of = samples.clips[index][shown], picture_of[shown]
         crop = f"heatmaps/{info.name}/{number}-{moment.frame}.jpg"
         overlay = f"heatmaps/{info.name}/{number}-{moment.frame}.png"
-        shown = samples.inputs[index]
-        artifacts[crop] = await stages.jpeg(shown[len(shown) // 2] if isinstance(shown, list) else shown)
+        artifacts[crop] = await stages.jpeg(picture_of)
         artifacts[overlay] = picture
         score = info.score(float(prediction.logits[index]))
         found.append(Heatmap(time=moment.time, frame=moment.frame, score=score, crop=crop, map=overlay))

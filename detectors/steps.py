@@ -5,6 +5,7 @@ The in-process pipeline calls them in threads, the Ray Serve graph hosts each in
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -76,11 +77,13 @@ class LandmarkedChunk:
 
 @dataclass
 class TrackPrediction:
-    """A detector's answer for one track: `logits` (N,) before calibration, `maps` PNG by sample index."""
+    """A detector's answer for one track: `logits` (N,) before calibration, `maps` PNG by sample index, `shown` which
+    picture of a clip such a map belongs to (0 where the sample is one picture)."""
 
     logits: NDArray[np.float32]
     embedding: list[float] | None
     maps: dict[int, bytes]
+    shown: dict[int, int]
     seconds: float
 
 
@@ -166,16 +169,18 @@ class DetectStep:
 
     def complete(self, name: str, batch: NDArray[Any], found: Prediction, maps: int, start: float) -> TrackPrediction:
         """The answer from scores that are there already; `start` is the perf_counter when work on them began."""
-        from detectors.predict import heatmaps
+        from detectors.explain import NotExplained, explain
 
         chosen = np.sort(np.argsort(-found.logits, kind="stable")[:maps])
         pictures: dict[int, bytes] = {}
+        shown: dict[int, int] = {}
         if len(chosen):
-            drawn = heatmaps(self.loaded[name], batch[chosen])
-            if drawn is not None:
-                pictures = {int(i): encode_map(m) for i, m in zip(chosen, drawn, strict=True)}
+            with contextlib.suppress(NotExplained):
+                drawn = explain(self.loaded[name], batch[chosen])
+                pictures = {int(i): encode_map(m) for i, m in zip(chosen, drawn.maps, strict=True)}
+                shown = {int(i): int(frame) for i, frame in zip(chosen, drawn.frames, strict=True)}
         embedding = None if found.embeddings is None else [float(v) for v in found.embeddings.mean(0)]
-        return TrackPrediction(found.logits, embedding, pictures, time.perf_counter() - start)
+        return TrackPrediction(found.logits, embedding, pictures, shown, time.perf_counter() - start)
 
 
 def encode_map(heatmap: NDArray[np.float32]) -> bytes:

@@ -12,16 +12,33 @@ from rich.text import Text
 from detectors.base import Profile
 from detectors.registry import create, entry, names
 from detectors.store import WeightCard, WeightsError, available, located, verify
+from preprocessing.inputs import ClipInput, FaceInput, InputSpec, LandmarkInput
+
+
+def input_words(spec: InputSpec) -> str:
+    """ "face 128 px, margin 1.3", "25 faces of 160 px, every frame" or "30 frames of landmarks"."""
+    if isinstance(spec, LandmarkInput):
+        return f"{spec.length} frames of 68 landmarks"
+    face = spec.face if isinstance(spec, ClipInput) else spec
+    square = f"{face.size} px, margin {face.margin:g}{', eyes level' if face.align == 'eyes' else ''}"
+    if isinstance(spec, FaceInput):
+        return f"face of {square}"
+    spacing = "every frame" if spec.stride == 1 else f"every {spec.stride}. frame"
+    return f"{spec.length} faces of {square}, {spacing}"
 
 
 def detector_rows() -> list[dict[str, Any]]:
     """One row for each detector and profile; `weights` is the card in use, None where there are no trained weights."""
+    import torch
+
     rows = []
     for profile in get_args(Profile):
         cards = available(profile)
         for name in names():
             meta = entry(name).cls.meta
             card = cards.get(name)
+            with torch.device("meta"):  # its size without its memory: the largest has 300 million parameters
+                detector = create(name, profile)
             rows.append(
                 {
                     "name": name,
@@ -31,7 +48,9 @@ def detector_rows() -> list[dict[str, Any]]:
                     "year": meta.year,
                     "url": meta.url,
                     "looks_at": meta.looks_at,
-                    "parameters": sum(p.numel() for p in create(name, profile).parameters()),
+                    "licence": meta.licence,
+                    "input": input_words(detector.input),
+                    "parameters": sum(p.numel() for p in detector.parameters()),
                     "weights": card.model_dump(mode="json") if card else None,
                 }
             )
@@ -54,13 +73,14 @@ def print_detectors(as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = _table("Detector", "Profile", "Method", "Parameters", "Weights", "Measured")
+    table = _table("Detector", "Profile", "Method", "Input", "Parameters", "Weights", "Measured")
     for row in rows:
         card = WeightCard.model_validate(row["weights"]) if row["weights"] else None
         table.add_row(
             row["name"],
             row["profile"],
             Text(f"{row['method']} ({row['year']})"),
+            row["input"],
             f"{row['parameters']:,}",
             card.name if card else Text("none: takes no part", "yellow"),
             Text(metric_words(card)) if card else "–",

@@ -22,7 +22,7 @@ from detectors.methods.dual_level import DualLevel, DualLevelConfig
 from detectors.methods.lrnet import LRNet, LRNetConfig
 from detectors.methods.mesonet import MesoConfig, MesoNet
 from detectors.overlay import overlay
-from detectors.predict import heatmaps, predict
+from detectors.predict import predict
 from detectors.store import LoadedDetector, WeightCard
 from preprocessing.inputs import ClipInput, FaceInput
 
@@ -109,13 +109,13 @@ def spot_finder(tmp_path: Path) -> LoadedDetector:
 def test_the_map_shows_where_the_evidence_is(spot_finder: LoadedDetector) -> None:
     picture = np.zeros((1, 256, 256, 3), np.uint8)
     picture[0, 160:224, 32:96, 0] = 255
-    found = heatmaps(spot_finder, picture)
+    found = explain(spot_finder, picture).maps
     assert found is not None
     assert found[0, 164:220, 36:92].min() > 0.99
     outside = found[0].copy()
     outside[144:240, 16:112] = 0
     assert outside.max() < 1e-6
-    assert heatmaps(spot_finder, picture[..., ::-1])[0].max() < 0.05  # type: ignore[index]
+    assert explain(spot_finder, picture[..., ::-1]).maps[0].max() < 0.05  # type: ignore[index]
 
 
 def test_no_map_is_brighter_than_the_score(loaded: LoadedDetector) -> None:
@@ -132,7 +132,7 @@ def test_no_map_is_brighter_than_the_score(loaded: LoadedDetector) -> None:
 def test_a_face_that_is_surely_real_has_a_dark_map(spot_finder: LoadedDetector) -> None:
     faint = np.zeros((1, 256, 256, 3), np.uint8)
     faint[0, 64:72, 64:72, 0] = 2
-    found = heatmaps(spot_finder, faint)
+    found = explain(spot_finder, faint).maps
     assert found is not None
     assert 0 < found.max() < 0.02
 
@@ -166,7 +166,7 @@ def test_the_formula_is_the_librarys(loaded: LoadedDetector) -> None:
 
 def test_the_network_is_left_as_it_was(loaded: LoadedDetector) -> None:
     before = {key: value.clone() for key, value in loaded.detector.state_dict().items()}
-    heatmaps(loaded, faces(2))
+    explain(loaded, faces(2))
     for key, value in loaded.detector.state_dict().items():
         assert torch.equal(before[key], value), key
     assert all(p.grad is None for p in loaded.detector.parameters())
@@ -175,12 +175,12 @@ def test_the_network_is_left_as_it_was(loaded: LoadedDetector) -> None:
 
 def test_maps_do_not_depend_on_the_batch_or_on_other_threads(loaded: LoadedDetector) -> None:
     pictures = faces(10)
-    together = heatmaps(loaded, pictures)
+    together = explain(loaded, pictures).maps
     assert together is not None and together.shape == (10, 256, 256) and together.dtype == np.float32
     alone: dict[int, NDArray[np.float32]] = {}
 
     def one(index: int) -> None:
-        found = heatmaps(loaded, pictures[index : index + 1])
+        found = explain(loaded, pictures[index : index + 1]).maps
         assert found is not None
         alone[index] = found[0]
 
@@ -199,15 +199,14 @@ def test_a_method_that_sees_no_image_has_no_map(tmp_path: Path) -> None:
     store.save(LRNet(LRNetConfig()), tmp_path, name="one", **ORIGIN)
     lrnet = store.load("lrnet", weights=tmp_path)
     rows = np.zeros((1, 30, 136), np.float32)
-    assert heatmaps(lrnet, rows) is None
+    with pytest.raises(NotExplained):
+        explain(lrnet, rows, "grad-cam")
     assert grad_cam(lrnet, lrnet.detector.prepare(rows)) is None
 
 
 def test_explaining_a_face_is_grad_cam_where_there_is_no_own_map(loaded: LoadedDetector) -> None:
     found = explain(loaded, faces(10))
     assert found.kind == "grad-cam" and found.maps.dtype == np.float32
-    drawn = heatmaps(loaded, faces(10))
-    assert drawn is not None and np.allclose(found.maps, drawn, atol=1e-5)
     assert found.frames.tolist() == [0] * 10
     assert found.frame_maps is None and found.moments is None and found.landmarks is None
 
@@ -239,8 +238,6 @@ def test_a_clip_has_a_map_for_each_frame(passes: int) -> None:
     assert np.allclose(found.moments[1], score[1] * np.array([0, 110 / 165, 1, 1]), atol=1e-6)
     assert np.allclose(found.maps[0, 4:12, 18:26], score[0]) and not found.maps[2].any()
     assert np.array_equal(found.maps[0], found.frame_maps[0, 2])
-    drawn = heatmaps(detector, clip)
-    assert drawn is not None and np.allclose(drawn, found.frame_maps[:, 2], atol=1e-6)
 
 
 def clip_detector(**settings: Any) -> LoadedDetector:

@@ -14,12 +14,13 @@ import torch
 from detectors.fusion import FusionModel
 from detectors.local import DETECTOR_THREAD, LocalStages, analyse_file, describe_detector
 from detectors.pipeline import choose
-from detectors.registry import create, entry
+from detectors.registry import create
 from detectors.result import AnalysisResult, DetectorScore, FaceResult
 from detectors.steps import TrackingSummary
 from detectors.store import Calibration, LoadedDetector, WeightCard, save
 from detectors.verdict import conclude
 from preprocessing.errors import MediaMissing
+from preprocessing.inputs import ClipInput
 from preprocessing.settings import Settings, TrackingSettings
 from preprocessing.types import MediaInfo
 
@@ -99,6 +100,26 @@ def test_an_image_is_scored_by_what_looks_at_images(stages: LocalStages) -> None
     face = analyse_file(SAMPLES / "astronaut-real.jpg", stages).result.faces[0]
     assert face.detectors["mesonet"].status == "ok"
     assert face.detectors["lrnet"].status == "not_applicable" and "video" in face.detectors["lrnet"].reason
+
+
+def test_clips_of_a_video_reach_the_detectors_that_want_them(loaded: dict[str, LoadedDetector], tmp_path: Path) -> None:
+    both = LocalStages({"mesonet": loaded["mesonet"], "c3d": untrained("c3d", tmp_path)})
+    spec = create("c3d").input
+    assert isinstance(spec, ClipInput)
+    found = analyse_file(SAMPLES / "astronaut-clip.mp4", both)
+    face = found.result.faces[0]
+    answer = face.detectors["c3d"]
+    assert answer.status == "ok" and answer.frame_scores is not None
+    frames = [one.frame for one in answer.frame_scores]
+    assert frames[0] == spec.length // 2 * spec.stride
+    assert set(np.diff(frames)) <= {spec.length * spec.stride * 2**n for n in range(4)}
+    assert face.detectors["mesonet"].status == "ok"
+
+
+def test_a_still_has_no_clip(loaded: dict[str, LoadedDetector], tmp_path: Path) -> None:
+    alone = LocalStages({"c3d": untrained("c3d", tmp_path)})
+    answer = analyse_file(SAMPLES / "astronaut-real.jpg", alone).result.faces[0].detectors["c3d"]
+    assert answer.status == "not_applicable" and "needs a video" in answer.reason
 
 
 def test_landmark_weights_refuse_boxes_detected_at_another_spacing(stages: LocalStages) -> None:
@@ -233,8 +254,3 @@ def test_no_face_is_an_outcome_of_its_own(stages: LocalStages, tmp_path: Path) -
     result = analyse_file(tmp_path / "noise.png", stages).result
     assert (result.verdict, result.score, result.faces) == ("no_face", None, [])
     assert "not a finding that the media is real" in result.reasons[0]
-
-
-def test_the_input_spec_of_every_detector_has_a_rule() -> None:
-    for name in ("mesonet", "lrnet"):
-        assert create(name).input is not None and entry(name).cls.meta.looks_at
