@@ -13,7 +13,7 @@ from portraits import make_videos
 from train.prepare import PrepareSettings
 from train.prepare.run import index, prepare
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 SETTINGS = PrepareSettings(count=3, size=96, detector="hog")
 
 
@@ -45,6 +45,28 @@ def test_ray_makes_the_same_set_and_continues_a_killed_one(tmp_path: Path) -> No
     )
     assert again.returncode == 3, again.stderr
     assert "4 done, 1 failed, 1 no_face" in again.stderr and "Traceback" not in again.stderr
+    assert contents(out) == contents(tmp_path / "local")
+
+
+def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    root = make_videos(tmp_path / "videos")
+    found, _ = index("auto", str(root), SETTINGS)
+    prepare(found, found.items, str(tmp_path / "local"), SETTINGS, local=True, shard_videos=1)
+    out = tmp_path / "ray"
+    running = subprocess.Popen(command(root, out), stderr=subprocess.PIPE, text=True)
+    killed = []
+    until = time.monotonic() + 180
+    while not killed and running.poll() is None and time.monotonic() < until:
+        if list(out.glob("shards/[!.]*.jsonl")):
+            below = psutil.Process(running.pid).children(recursive=True)
+            killed = [one for one in below if "MapWorker" in " ".join(one.cmdline())]
+            for one in killed:
+                one.kill()
+        time.sleep(0.02)
+    _, told = running.communicate(timeout=300)
+    assert killed, "a worker was there to be killed"
+    assert running.returncode == 3 and "4 done, 1 failed, 1 no_face" in told, told
     assert contents(out) == contents(tmp_path / "local")
 
 
