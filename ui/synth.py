@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from preprocessing.errors import MediaMissing
 from ui.errors import UsageError
-from ui.synth_work import Outcome, Work
+from ui.synth_work import FOLDERS, Outcome, Work
 
 MAX_COUNT = 1000
 """Fakes of one call: their faces are held in memory, at most 0.8 MB each."""
@@ -94,7 +94,7 @@ def _make_folder(out: Path) -> None:
     try:
         if out.is_dir() and any(out.iterdir()):
             raise UsageError(f"--out: {out} is not empty", "name a new folder")
-        for name in ("fakes", "reals", "masks", "xrays"):
+        for name in FOLDERS:
             (out / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out: {out} cannot be written: {error.strerror or error}") from None

@@ -27,6 +27,7 @@ from ui.contact_sheet import ContactSheet
 from ui.errors import describe
 from ui.synth_faces import MARGIN, Face, shape_gap, still_faces, thinned, write_png
 
+FOLDERS = ("fakes", "reals", "masks", "xrays")
 DEFAULT_COUNT = 64
 READ_FRAMES = 64
 POOL = 32
@@ -231,8 +232,11 @@ class Work:
         self.outcome.rows.append(files | origin | drawn | more)
 
     def finish(self) -> None:
-        """The index and the contact sheet; neither where nothing was made."""
+        """The index and the contact sheet; where nothing was made, the folder is left as it was: empty."""
         if not self.outcome.rows:
+            for folder in FOLDERS:
+                if not any((self.out / folder).iterdir()):
+                    (self.out / folder).rmdir()
             return
         lines = "".join(json.dumps(row) + "\n" for row in self.outcome.rows)
         (self.out / "index.jsonl").write_text(lines, encoding="utf-8")

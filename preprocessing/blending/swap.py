@@ -59,14 +59,16 @@ class Rendering:
 class Style:
     """How a face is pasted; lengths are shares of the face.
 
-    `region_seed` draws the extent of a local region, the same in every frame; `grow` enlarges the region about its
-    centre (negative shrinks), `inset` draws its jaw in and lifts its brows; `feather` is a Gaussian's sigma, `ratio`
-    the opacity. `colour`: the pasted face gets the mean of each channel and the contrast of what was there; the factors
-    `gain` and the levels `offset` (red, green, blue) come after.
+    `region_seed` draws the extent of a local region, the same in every frame; `union`: the region covers what is there
+    as well as what is drawn (a closed mouth over an open one), else only what both have in common; `grow` enlarges it
+    about its centre (negative shrinks), `inset` draws its jaw in and lifts its brows; `feather` is a Gaussian's sigma,
+    `ratio` the opacity. `colour`: the pasted face gets the mean of each channel and the contrast of what was there; the
+    factors `gain` and the levels `offset` (red, green, blue) come after.
     """
 
     region: HullKind | RegionKind = "hull"
     region_seed: int = 0
+    union: bool = False
     grow: float = 0.0
     inset: float = 0.0
     feather: float = 0.03
@@ -111,7 +113,7 @@ def paste(
     """`target` (H, W, 3) with the donor's face, whose landmarks come to lie on `drawn`; and the mask (H, W), 0..1.
 
     `target_points`, `donor_points` and `drawn` are (68 or 81, 2), each in its picture's pixels, `drawn` in the
-    target's. The mask is the region of `drawn` within the region of `target_points`, where the donor has pixels.
+    target's. The mask is the region of `drawn` and of `target_points`, where the donor has pixels.
     Where it is 0 the target is unchanged; the blend's weights are the mask times the style's ratio.
 
     Raises:
@@ -210,7 +212,7 @@ def _mask(
         centre = used.mean(axis=0)
         grown = centre + (1 + style.grow) * (used - centre)
         masks.append(region_of(style.region, grown, shape, style.region_seed))
-    mask = np.minimum(*masks) * inside
+    mask = (np.maximum(*masks) if style.union else np.minimum(*masks)) * inside
     sigma = style.feather * size
     if sigma < 0.3:
         return np.asarray(mask, np.float32)

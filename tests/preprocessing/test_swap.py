@@ -142,6 +142,19 @@ def test_only_the_mouth_or_the_lower_face_changes_where_the_name_says_so() -> No
             assert not mask[: int(points[36:48, 1].max())].any(), f"{family} reaches the eyes"
 
 
+def test_a_closed_mouth_covers_the_open_one_below() -> None:
+    target = speaking(6)
+    wide, closed = target.landmarks[5], target.landmarks[5].copy()
+    closed[55:60, 1] -= 10
+    closed[65:68, 1] -= 10
+    image = target.frames[5]
+    for union in (True, False):
+        style = Style(region="lips", feather=0.0, union=union)
+        _, mask = paste(image, wide, image, closed, closed, style)
+        lower_lip = np.rint(wide[57]).astype(int)
+        assert (mask[lower_lip[1], lower_lip[0]] == 1) == union
+
+
 def test_a_reenactment_moves_the_mouth_to_the_shape_of_another_frame() -> None:
     target = speaking(6)
     fake = made("reenact_warp", target)
