@@ -208,7 +208,7 @@ def _mask(
     shape = (inside.shape[0], inside.shape[1])
     masks = []
     for points in (put, there):
-        used = _inset(points, style.inset) if style.region in HULLS else points[:68]
+        used = _inset(points, style.inset)[: None if style.region in HULLS else 68]
         centre = used.mean(axis=0)
         grown = centre + (1 + style.grow) * (used - centre)
         masks.append(region_of(style.region, grown, shape, style.region_seed))

@@ -184,7 +184,7 @@ def _style(how: Family, rng: np.random.Generator) -> tuple[Style, dict[str, Any]
         region_seed=int(rng.integers(2**32)),
         union=how.source != "donor",
         grow=float(rng.uniform(-0.03, 0.01)) if not local else 0.0,
-        inset=0.0 if local else float(rng.uniform(0.04, 0.1)),
+        inset=0.0 if how.moved == "mouth" else float(rng.uniform(0.04, 0.1)),
         feather=float(rng.uniform(0.02, 0.03) if local else rng.uniform(0.025, 0.05)),
         blend=how.blend,
         rendering=rendering,
