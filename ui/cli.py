@@ -149,13 +149,23 @@ def weights_export(
     method: Annotated[str, typer.Argument(help="A detector's name.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the file and its manifest.")],
     paper: Annotated[bool, typer.Option("--paper", help="The paper profile's weights.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="As an ONNX network too, for other runtimes.")] = False,
 ) -> None:
     """Copy the weights that are in use, with their card, into a folder."""
-    from detectors.store import export
+    from detectors.store import export, load
 
     _known_method(method)
-    card = export(method, "paper" if paper else "compact", out)
+    profile: Any = "paper" if paper else "compact"
+    card = export(method, profile, out)
     typer.echo(f"{card.name} in {out / card.file}")
+    if onnx:
+        from detectors.onnx_export import ExportError, to_onnx
+
+        try:
+            made = to_onnx(load(method, profile, out), (out / card.file).with_suffix(".onnx"))
+        except ExportError as error:
+            raise UsageError(str(error)) from None
+        typer.echo(f"{card.name} as ONNX in {made}")
 
 
 @app.command("landmarks")

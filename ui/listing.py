@@ -37,8 +37,10 @@ def detector_rows() -> list[dict[str, Any]]:
         for name in names():
             meta = entry(name).cls.meta
             card = cards.get(name)
+            # What is listed is what is used: weights bring their own config.
+            config = type(entry(name).profiles[profile]).model_validate(card.config) if card else None
             with torch.device("meta"):  # its size without its memory: the largest has 300 million parameters
-                detector = create(name, profile)
+                detector = create(name, profile, config)
             rows.append(
                 {
                     "name": name,

@@ -127,6 +127,10 @@ class C3D(Detector):
         classes = self.fc8(self.dropout(hidden))
         return DetectorOutput(classes[:, 0] - classes[:, 1], embedding=hidden, aux={"classes": classes})
 
+    def cam_layer(self) -> nn.Module:
+        """The last stage but one: the last has hardly a position left in time."""
+        return self.stages[-2]
+
     def loss(self, output: DetectorOutput, truth: Truth) -> Tensor:
         """Cross entropy; with `l2` the published penalty on kernels, which has no factor 1/2."""
         loss = super().loss(output, truth)

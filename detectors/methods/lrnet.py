@@ -89,7 +89,7 @@ class TorchStream(nn.Module):
         self.output = nn.Linear(64, 2)
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        start = self.initial_state.expand(-1, len(rows), -1).contiguous()
+        start = self.initial_state.expand(-1, rows.shape[0], -1).contiguous()
         _, state = self.gru(self.landmarks(rows), start)
         features = self.dropout(torch.cat([state[0], state[1]], 1))
         features = features + self.residual(features)
