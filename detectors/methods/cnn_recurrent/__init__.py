@@ -19,7 +19,7 @@ from detectors.checkpoints import CheckpointError, match_state
 from detectors.methods.cnn_recurrent.head import Model, RecurrentHead
 from detectors.methods.cnn_recurrent.keras import read_head
 from detectors.methods.frame_cnn import FrameCNN, he_uniform
-from detectors.methods.frame_cnn.backbones import WIDTHS, Backbone, FrameBackbone
+from detectors.methods.frame_cnn.backbones import MOBILE, WIDTHS, Backbone, FrameBackbone
 from detectors.methods.frame_cnn.keras import is_frame_cnn
 from detectors.registry import register
 from preprocessing.inputs import ClipInput, FaceInput
@@ -46,7 +46,7 @@ class CNNRecurrentConfig(DetectorConfig):
     "cnn_recurrent",
     paper=CNNRecurrentConfig(),
     compact=CNNRecurrentConfig(
-        model="temporal_max", units=32, backbone="mobilenetv1", hidden=96, frozen=False, size=112
+        model="temporal_max", units=64, backbone="mobilenetv1_stride8", hidden=128, frozen=False, size=112
     ),
 )
 class CNNRecurrent(Detector):
@@ -69,7 +69,7 @@ class CNNRecurrent(Detector):
     def __init__(self, config: CNNRecurrentConfig) -> None:
         super().__init__()
         self.config = config
-        mobile = config.backbone == "mobilenetv1"
+        mobile = config.backbone in MOBILE
         mean, std = (MEAN, STD) if mobile else ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         self.input = ClipInput(config.length, config.stride, FaceInput(config.size, config.margin, mean=mean, std=std))
         self.black = -mean[0] / std[0]

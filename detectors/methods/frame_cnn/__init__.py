@@ -13,7 +13,7 @@ from torch.nn import functional
 from detectors.backbone import MEAN, STD
 from detectors.base import Detector, DetectorConfig, DetectorOutput, Meta
 from detectors.checkpoints import match_state, one_file
-from detectors.methods.frame_cnn.backbones import WIDTHS, Backbone, FrameBackbone
+from detectors.methods.frame_cnn.backbones import MOBILE, WIDTHS, Backbone, FrameBackbone
 from detectors.methods.frame_cnn.keras import convert, read_frame_cnn
 from detectors.registry import register
 from preprocessing.inputs import FaceInput
@@ -66,7 +66,7 @@ class FrameCNN(Detector):
         super().__init__()
         self.config = config
         # The reference scales by 1/255 whatever the backbone; MobileNet's ImageNet weights want -1..1.
-        mobile = config.backbone == "mobilenetv1"
+        mobile = config.backbone in MOBILE
         mean, std = (MEAN, STD) if mobile else ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         self.input = FaceInput(config.size, config.margin, mean=mean, std=std)
         self.backbone = FrameBackbone(config.backbone, config.keras)

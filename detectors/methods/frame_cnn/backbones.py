@@ -8,10 +8,18 @@ from torch import Tensor, nn
 
 from detectors.backbone import MobileNetV1
 
-Backbone = Literal["xception", "efficientnet_b0", "mobilenetv1"]
+Backbone = Literal["xception", "efficientnet_b0", "mobilenetv1", "mobilenetv1_stride8"]
 
-WIDTHS: dict[Backbone, int] = {"xception": 2048, "efficientnet_b0": 1280, "mobilenetv1": 512}
+WIDTHS: dict[Backbone, int] = {
+    "xception": 2048,
+    "efficientnet_b0": 1280,
+    "mobilenetv1": 512,
+    "mobilenetv1_stride8": 256,
+}
 """Channels of the last map."""
+
+MOBILE: dict[str, int] = {"mobilenetv1": 3, "mobilenetv1_stride8": 2}
+"""The stage of MobileNet v1 after which it is cut."""
 
 KERAS_EPSILON = 1e-3
 KERAS_MOMENTUM = 0.01
@@ -23,7 +31,7 @@ class FrameBackbone(nn.Module):
 
     `keras`: epsilon 1e-3 and "same" padding, which at stride 2 pads only below and on the right where the side is even
     (reference in Keras; section 5 of its specification: 20 -> 10 -> 5 at 160 px). Without it, timm's own numbers, for
-    timm's weights. MobileNet v1 always has TensorFlow's padding, and stride 16.
+    timm's weights. MobileNet v1 always has TensorFlow's padding, and stride 16 or 8.
 
     Parameters with running statistics, which Keras counts too: Xception 20,861,480, EfficientNet-B0 4,049,564.
     """
@@ -31,8 +39,8 @@ class FrameBackbone(nn.Module):
     def __init__(self, name: Backbone, keras: bool = True) -> None:
         super().__init__()
         self.name = name
-        if name == "mobilenetv1":
-            self.net: nn.Module = MobileNetV1(3)
+        if name in MOBILE:
+            self.net: nn.Module = MobileNetV1(MOBILE[name])
             return
         import timm  # heavy; only where a network is made
 
