@@ -64,7 +64,7 @@ class FaceReader:
         size = (frames[0].image.shape[1], frames[0].image.shape[0])
         found: dict[int, list[tuple[int, float, NDArray[np.float32], NDArray[np.float32]]]] = {}
         for chunk in FaceTracker(self.settings, self._detector).chunks(frames):
-            points = self._step(chunk, (), (), size).landmarks
+            points = self._step(chunk, {}, size).landmarks
             for face, landmarks in zip(chunk.faces, points, strict=True):
                 found.setdefault(face.track, []).append((face.frame, face.time, face.box, landmarks))
         if not found:
