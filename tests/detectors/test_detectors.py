@@ -26,6 +26,10 @@ NAMES = registry.names()
 LARGE = {"gend"}
 """Networks of hundreds of millions of parameters: the paper's profile is among the slow tests."""
 PAPER = [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in NAMES]
+LONG = {"c3d", "cnn_recurrent"}
+"""Eight clips of whole faces, forward and backward, take a minute: learning by heart is among the slow tests."""
+BY_HEART = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in NAMES]
+STEPS = 80
 every_detector = pytest.mark.parametrize("name", NAMES)
 
 
@@ -142,22 +146,21 @@ def test_every_trained_parameter_gets_a_gradient(name: str) -> None:
     assert sum(float(grad.abs().sum()) for _, grad in trained if grad is not None) > 0
 
 
-@every_detector
+@pytest.mark.parametrize("name", BY_HEART)
 def test_its_loss_falls_on_eight_samples_that_it_may_learn_by_heart(name: str) -> None:
     detector = untrained(name).train()
     batch, labels = detector.prepare(samples(detector.input, 8)), truth(detector, 8)
-    optimiser = torch.optim.Adam([p for p in detector.parameters() if p.requires_grad], 2e-3)
-    losses = []
-    for _ in range(STEPS):
+    trained = [p for p in detector.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(trained, 1e-3)
+    losses: list[float] = []
+    while len(losses) < STEPS and (len(losses) < 5 or np.mean(losses[-3:]) > 0.7 * np.mean(losses[:2])):
         loss = detector.loss(detector(batch), labels)
         optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 5.0)
         optimiser.step()
         losses.append(loss.item())
-    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:2]), losses
-
-
-STEPS = 15
+    assert np.mean(losses[-3:]) <= 0.7 * np.mean(losses[:2]), losses
 
 
 @every_detector
