@@ -389,10 +389,12 @@ class Gateway:
         self._cards: list[dict[str, Any]] | None = None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
+        from preprocessing.media import keep_spare
         from serve.gateway import Services, create_app
         from serve.storage import Storage
         from serve.store import SQLiteStore
 
+        keep_spare()  # every upload's header is read in one
         services = Services(
             store=SQLiteStore(self._args.folder / "jobs.sqlite3"),
             storage=Storage(self._args.folder),

@@ -29,6 +29,7 @@ from serve.uploads import Form, display_name, receive_form
 
 FIELDS = ("file", "url", "settings", "name", "tags")
 HEARTBEAT_S = 15.0
+FIRST_LOOK_S = 0.02
 RETRY_AFTER_S = 10
 PROBES = 2
 """Headers that are read at the same time: each is a process of its own."""
@@ -343,19 +344,21 @@ async def events(request: Request, job_id: JobId) -> Response:
 
 
 async def _changes(services: Services, job: Job) -> AsyncIterator[str]:
-    wait, spoke = 0.03, time.monotonic()
+    began = spoke = time.monotonic()
+    wait = FIRST_LOOK_S
     shown: tuple[object, ...] = ()
     current: Job | None = job
     while current is not None and current.status not in FINAL:
         now = (current.status, current.stage, round(current.share, 3))
         if now != shown:
-            shown, spoke, wait = now, time.monotonic(), 0.03
+            shown, spoke, wait = now, time.monotonic(), FIRST_LOOK_S
             yield _event("progress", current)
         elif time.monotonic() - spoke > HEARTBEAT_S:
             spoke = time.monotonic()
             yield ": still here\n\n"
         await asyncio.sleep(wait)
-        wait = min(wait * 1.1, 0.3)
+        if time.monotonic() - began > 1:  # an image is done by then, and a longer analysis may be told a little later
+            wait = min(wait * 1.3, 0.3)
         current = await asyncio.to_thread(services.store.get, job.id)
     if current is None:
         yield f"event: end\ndata: {json.dumps({'id': job.id, 'status': 'deleted'})}\n\n"
