@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from detectors.base import Detector, Profile
 from preprocessing.settings import Strict
 
 RECIPES = Path(__file__).parent / "recipes"
+SUFFIXES = (".yaml", ".yml")
 
 
 class RecipeError(ValueError):
@@ -49,6 +51,9 @@ class Recipe(Strict):
     detector: str
     profile: Profile = "compact"
     config: dict[str, Any] = Field(default={}, description="overrides of the profile's detector config")
+    backbone: str | None = Field(
+        default=None, description="safetensors with ImageNet weights of timm's mobilenetv1_100, to start from"
+    )
     data: DataRecipe
     optimiser: Optimiser = Optimiser()
     epochs: int = Field(ge=1)
@@ -68,7 +73,7 @@ class EpochDataset(Dataset[dict[str, Any]]):
     An item is `{"inputs": array (k, ...), "label": float32 (k,)}`: k samples of the detector's declared input. It may
     hold `"mask"` (k, size, size), for clips (k, length, size, size), float32: the weight of the foreign face in each
     pixel, from which the detector makes its own targets; `"frame_label"` (k, length); and `"source"` (k,) integers,
-    equal for a real sample and the fakes made from it.
+    equal for a real sample and the fakes made from it. A frame label of -1 marks a frame that does not count.
     """
 
     epoch: int = 0
@@ -113,23 +118,22 @@ def data_module(kind: str) -> DataModule:
 def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """The recipe of that name (train/recipes/NAME.yaml) or path, with `key=value` overrides applied.
 
+    A recipe with `extends: OTHER` (a name, or a path relative to its own folder) takes OTHER's values where it has none
+    of its own: mappings are merged key by key, anything else is replaced, `name` is never inherited. Another detector
+    does not inherit `config` and `backbone`, nor another kind of data `settings`.
+
     Keys are dotted (`optimiser.lr=3e-4`, `data.settings.margin=1.5`), values are YAML.
 
     Raises:
-        RecipeError: no such recipe, not YAML, an unknown key (with the near miss) or a value out of its range.
+        RecipeError: no such recipe or parent, recipes that extend each other in a circle, not YAML, an unknown key
+            (with the near miss) or a value out of its range.
     """
     path = Path(recipe)
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in SUFFIXES:
         path = RECIPES / f"{recipe}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
-        raise RecipeError(f"no recipe {str(recipe)!r}: give a .yaml file or one of {known}")
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path} holds no mapping of keys to values")
+        raise RecipeError(f"no recipe {str(recipe)!r}: give a .yaml file or {_known(str(recipe))}")
+    tree = _resolved(path, ())
     for override in overrides:
         _override(tree, override)
     try:
@@ -138,12 +142,132 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: {explain(error)}") from error
 
 
+def _known(name: str) -> str:
+    known = sorted(p.stem for p in RECIPES.glob("*.yaml"))
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}? There are {', '.join(known)}" if near else f"one of {', '.join(known)}"
+
+
+def _resolved(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
+    """The tree of keys of a recipe's file with those of the recipes it extends."""
+    chain = (*children, path.resolve())
+    if path.resolve() in children:
+        raise RecipeError(f"recipes extend each other in a circle: {' -> '.join(p.name for p in chain)}")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path} holds no mapping of keys to values")
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    if not isinstance(parent, str):
+        raise RecipeError(f"{path}: extends is the name of one recipe or a .yaml file, not {parent!r}")
+    place = path.parent / (parent if Path(parent).suffix in SUFFIXES else f"{parent}.yaml")
+    if not place.is_file():
+        place = RECIPES / f"{parent}.yaml"
+    if not place.is_file():
+        raise RecipeError(f"{path} extends {parent!r}, which is no recipe: give a .yaml file or {_known(parent)}")
+    return _merged(_inherited(_resolved(place, chain), tree), tree)
+
+
+def _inherited(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in parent.items() if key != "name"}
+    if child.get("detector", kept.get("detector")) != kept.get("detector"):
+        kept = {key: value for key, value in kept.items() if key not in ("config", "backbone")}
+    ours, theirs = child.get("data"), kept.get("data")
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        kind = theirs.get("kind")
+        if ours.get("kind", kind) != kind:
+            del kept["data"]
+    return kept
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, mappings key by key."""
+    both = dict(base)
+    for key, value in over.items():
+        under = both.get(key)
+        both[key] = _merged(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return both
+
+
 def data_settings(recipe: Recipe) -> Any:
     """The validated settings of the recipe's data kind."""
     try:
         return data_module(recipe.data.kind).Settings.model_validate(recipe.data.settings)
     except ValidationError as error:
         raise RecipeError(f"recipe {recipe.name}, data.settings: {explain(error)}") from error
+
+
+def create_detector(recipe: Recipe) -> Detector:
+    """The recipe's untrained network, its MobileNets on ImageNet weights where the recipe names such.
+
+    Raises:
+        RecipeError: an unknown detector or config key (with the near miss), or `backbone` as in `load_backbone`.
+    """
+    from detectors.registry import create, entry
+
+    try:
+        base = entry(recipe.detector).profiles[recipe.profile]
+        config = type(base).model_validate({**base.model_dump(), **recipe.config})
+    except ValidationError as error:
+        raise RecipeError(f"recipe {recipe.name}, config: {explain(error)}") from error
+    except ValueError as error:
+        raise RecipeError(f"recipe {recipe.name}: {error}") from error
+    detector = create(recipe.detector, recipe.profile, config)
+    load_backbone(recipe, detector)
+    return detector
+
+
+def load_backbone(recipe: Recipe, detector: Detector) -> int:
+    """Take `recipe.backbone` into every MobileNetV1 of the detector; how many there were (0 where the key is not set).
+
+    Raises:
+        RecipeError: no such file, not safetensors, another network's weights, or a detector without a MobileNetV1.
+    """
+    if recipe.backbone is None:
+        return 0
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from detectors.backbone import MobileNetV1
+
+    found = [module for module in detector.modules() if isinstance(module, MobileNetV1)]
+    if not found:
+        raise RecipeError(
+            f"recipe {recipe.name}, backbone: {recipe.detector} ({recipe.profile}) has no MobileNet to load it into"
+        )
+    try:
+        state = load_file(recipe.backbone)
+        for module in found:
+            module.load_imagenet(state)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise RecipeError(f"recipe {recipe.name}, backbone {recipe.backbone}: {error}") from error
+    return len(found)
+
+
+def describe(recipe: Recipe, detector: Detector, splits: DataSplits) -> dict[str, Any]:
+    """What a run would do, in plain values for YAML or JSON: `recipe` resolved, `config` of the detector with its
+    defaults, `parameters` (all, trained), `data` (the builder's summary), `items` and `samples` of an epoch and of
+    validation, `steps` of an epoch and of the run. One training item is made, to count its samples."""
+    from train.loop import steps_per_epoch
+
+    each = len(splits.train[0]["label"]) if len(splits.train) else 0
+    steps = steps_per_epoch(len(splits.train), recipe.batch)
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "config": detector.config.model_dump(mode="json"),
+        "parameters": {
+            "all": sum(p.numel() for p in detector.parameters()),
+            "trained": sum(p.numel() for p in detector.parameters() if p.requires_grad),
+        },
+        "data": splits.summary,
+        "items": {"train": len(splits.train), "validation": len(splits.validation)},
+        "samples": {"item": each, "step": each * min(recipe.batch, len(splits.train))},
+        "steps": {"epoch": steps, "run": steps * recipe.epochs},
+    }
 
 
 def explain(error: ValidationError) -> str:
