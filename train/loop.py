@@ -1,4 +1,4 @@
-"""The training loop: plain torch, one process, any device; knows no method and no data."""
+"""The training loop: plain torch, any device, alone or one of several ranks; knows no method and no data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
-from detectors.base import Detector, DetectorOutput, Truth
+from detectors.base import Detector, Truth
+from train.ranks import Batches, Ranks, steps_per_epoch
 from train.recipe import DataSplits, EpochDataset, Recipe, RecipeError
 
 
@@ -52,25 +53,12 @@ class Progress:
 
 @dataclass
 class TrainResult:
-    """`detector` holds the best weights by validation AUC and is in eval mode."""
+    """`detector` holds the best weights by validation AUC (on rank 0) and is in eval mode."""
 
     detector: Detector
     best: EpochMetrics
     history: list[EpochMetrics] = field(default_factory=list)
     interrupted: bool = False
-
-
-class _Shuffled(Sampler[int]):
-    """A permutation that follows from (seed, epoch) alone, so that a resumed run sees what an unbroken one sees."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng([self.seed, self.epoch, 0x5F]).permutation(self.length).tolist())
 
 
 Targets = Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]
@@ -96,11 +84,6 @@ def collate(items: list[dict[str, Any]], targets: Targets | None = None) -> tupl
     return inputs, Truth(label.float(), joined("frame_label"), joined("source"), maps)
 
 
-def steps_per_epoch(items: int, batch: int) -> int:
-    """The last, smaller batch is left out (batch norm), unless it is the only one."""
-    return max(items // batch, 1)
-
-
 def train(
     detector: Detector,
     splits: DataSplits,
@@ -117,12 +100,24 @@ def train(
     With `resume` the run continues after the last finished epoch in `folder` with the same data, order and schedule.
     Ctrl-C ends the run after the last finished epoch, with the best weights so far (`interrupted`).
 
+    In a torch process group each rank calls this with the same arguments. The batches are those of a single process,
+    each rank computes its share of them, and the gradient is the mean over the whole batch; rank 0 writes the files,
+    the others read from their `folder` only to resume. `on_epoch` is called on all ranks, `progress` on rank 0. Batch
+    norm uses each rank's own share; its running statistics are those of rank 0.
+
     Raises:
-        RecipeError: nothing to train on, a folder with another run in it, or a loss that is no longer finite.
+        RecipeError: fewer items in a batch than ranks, nothing to train on, a folder with another run in it, or a loss
+            that is no longer finite.
     """
     if len(splits.train) == 0 or len(splits.validation) == 0:
         raise RecipeError(
             f"recipe {recipe.name}: {len(splits.train)} items to train on, {len(splits.validation)} to validate on"
+        )
+    ranks = Ranks.here(device)
+    if min(recipe.batch, len(splits.train)) < ranks.size:
+        raise RecipeError(
+            f"recipe {recipe.name}: a batch of {min(recipe.batch, len(splits.train))} cannot be shared by {ranks.size}"
+            " workers; give fewer --workers or a larger batch"
         )
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "last.pt").exists() and not resume:
@@ -132,14 +127,14 @@ def train(
     torch.manual_seed(recipe.seed)
     # Only four-dimensional weights have such a format; on CPU and GPU it halves the time of small convolutions.
     detector = detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = _Run(detector, splits, recipe, folder, device)
+    run = _Run(detector, splits, recipe, folder, ranks)
     if resume:
         run.load()
-    if run.start == 0:
+    if run.start == 0 and ranks.first:
         (folder / "metrics.jsonl").unlink(missing_ok=True)
     try:
         for epoch in range(run.start, recipe.epochs):
-            metrics = run.epoch(epoch, progress)
+            metrics = run.epoch(epoch, progress if ranks.first else None)
             run.save(metrics)
             if on_epoch:
                 on_epoch(metrics)
@@ -150,10 +145,24 @@ def train(
     return run.result(interrupted=False)
 
 
+class _Step(nn.Module):
+    """Network and loss as one module, so that what averages gradients sees every parameter that either uses."""
+
+    def __init__(self, detector: Detector, device: str, half: bool) -> None:
+        super().__init__()
+        self.detector, self.kind, self.half = detector, device.partition(":")[0], half
+
+    def forward(self, batch: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
+        with torch.autocast(self.kind, torch.bfloat16, enabled=self.half):
+            output = self.detector(batch)
+        output.logit = output.logit.float()
+        return output.logit, self.detector.loss(output, truth)
+
+
 class _Run:
-    def __init__(self, detector: Detector, splits: DataSplits, recipe: Recipe, folder: Path, device: str) -> None:
+    def __init__(self, detector: Detector, splits: DataSplits, recipe: Recipe, folder: Path, ranks: Ranks) -> None:
         self.detector, self.splits, self.recipe = detector, splits, recipe
-        self.folder, self.device = folder, device
+        self.folder, self.ranks, self.device = folder, ranks, ranks.device
         self.steps = steps_per_epoch(len(splits.train), recipe.batch)
         self.optimiser = _optimiser(detector, recipe)
         self.ema = (
@@ -163,59 +172,63 @@ class _Run:
         )
         self.start = 0
         self.history: list[EpochMetrics] = []
-        self.sampler = _Shuffled(len(splits.train), recipe.seed)
+        self.step = ranks.averaging(self.whole(detector))
+        self.batches = Batches(len(splits.train), recipe.batch, ranks, recipe.seed)
+        self.judging = Batches(len(splits.validation), recipe.batch, ranks)
 
     @property
     def judged(self) -> Detector:
         """The network that is validated and kept: the averaged one where the recipe averages."""
         return self.ema.module if self.ema is not None else self.detector  # type: ignore[return-value]
 
-    def loader(self, data: EpochDataset, sampler: Sampler[int] | None) -> DataLoader[Any]:
-        drop = sampler is not None and len(data) >= self.recipe.batch
+    def whole(self, model: Detector) -> _Step:
+        return _Step(model, self.device, self.recipe.precision == "bfloat16")
+
+    def loader(self, data: EpochDataset, batches: Batches) -> DataLoader[Any]:
         return DataLoader(
             data,
-            batch_size=self.recipe.batch,
-            sampler=sampler,
-            drop_last=drop,
+            batch_sampler=batches,
             num_workers=self.recipe.workers,
             collate_fn=functools.partial(collate, targets=self.detector.targets),
             worker_init_fn=_one_thread,
             prefetch_factor=2 if self.recipe.workers else None,
         )
 
-    def forward(self, model: Detector, inputs: Tensor, truth: Truth) -> tuple[DetectorOutput, Tensor]:
-        batch = model.prepare(inputs.numpy()).to(self.device)
+    def forward(self, step: nn.Module, inputs: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
+        """Logits (B,) and the mean loss of these samples."""
+        batch = self.detector.prepare(inputs.numpy()).to(self.device)
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
-        half = self.recipe.precision == "bfloat16"
-        with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=half):
-            output = model(batch)
-        output.logit = output.logit.float()
-        return output, model.loss(output, truth.to(self.device))
+        found: tuple[Tensor, Tensor] = step(batch, truth.to(self.device))
+        return found
 
     def epoch(self, epoch: int, progress: Callable[[Progress], None] | None) -> EpochMetrics:
         began = time.perf_counter()
         # Every epoch draws anew from its own seed (dropout), so that resuming repeats the unbroken run.
-        torch.manual_seed(self.recipe.seed * 1_000_003 + epoch)
-        self.splits.train.epoch = self.sampler.epoch = epoch
+        torch.manual_seed(self.recipe.seed * 1_000_003 + epoch + (self.ranks.rank << 40))
+        self.splits.train.epoch = self.batches.epoch = epoch
         self.detector.train()
         total, samples, lr = 0.0, 0, 0.0
-        for index, (inputs, truth) in enumerate(self.loader(self.splits.train, self.sampler)):
+        for index, (inputs, truth) in enumerate(self.loader(self.splits.train, self.batches)):
             step = epoch * self.steps + index
             lr = self._set_lr(step)
-            _, loss = self.forward(self.detector, inputs, truth)
-            if not torch.isfinite(loss):
+            _, loss = self.forward(self.step, inputs, truth)
+            summed, count = self.ranks.total(loss.item() * len(inputs), len(inputs))
+            # All ranks see the same sum, so that all stop at the same step.
+            if not math.isfinite(summed):
                 raise RecipeError(
-                    f"recipe {self.recipe.name}: the loss is {loss.item()} at step {step}; lower optimiser.lr"
+                    f"recipe {self.recipe.name}: the loss is {summed / count} at step {step}; lower optimiser.lr"
                 )
             self.optimiser.zero_grad(set_to_none=True)
+            if self.ranks.size > 1:  # shares differ by an item: their mean is to be the batch's
+                loss = loss * (len(inputs) * self.ranks.size / count)
             loss.backward()
             if self.recipe.optimiser.clip:
                 nn.utils.clip_grad_norm_(self.detector.parameters(), self.recipe.optimiser.clip)
             self.optimiser.step()
             if self.ema is not None:
                 self.ema.update_parameters(self.detector)
-            total, samples = total + loss.item() * len(inputs), samples + len(inputs)
+            total, samples = total + summed, samples + round(count)
             if progress:
                 spent = time.perf_counter() - began
                 left = (self.recipe.epochs * self.steps - step - 1) * spent / (index + 1)
@@ -233,22 +246,27 @@ class _Run:
     @torch.inference_mode()
     def validate(self) -> tuple[float, float, int]:
         """Mean loss and AUC over the validation samples, which are the same in every epoch, and their number."""
-        model = self.judged.eval()
+        step = self.whole(self.judged.eval())
+        self.ranks.same_buffers(self.judged)
         self.splits.validation.epoch = 0
         logits: list[Tensor] = []
         labels: list[Tensor] = []
         losses = 0.0
-        for inputs, truth in self.loader(self.splits.validation, None):
-            output, loss = self.forward(model, inputs, truth)
+        for inputs, truth in self.loader(self.splits.validation, self.judging):
+            logit, loss = self.forward(step, inputs, truth)
             losses += loss.item() * len(inputs)
-            logits.append(output.logit.float().cpu())
+            logits.append(logit.cpu())
             labels.append(truth.label)
-        fake = torch.cat(labels).numpy() > 0.5
-        return losses / len(fake), float(roc_auc_score(fake, torch.cat(logits).numpy())), len(fake)
+        (losses,) = self.ranks.total(losses)
+        scores, truths = (_joined(self.ranks.gathered([one.numpy() for one in kept])) for kept in (logits, labels))
+        fake = truths > 0.5
+        return losses / len(fake), float(roc_auc_score(fake, scores)), len(fake)
 
     def save(self, metrics: EpochMetrics) -> None:
         """last.pt holds all that resuming needs; best.pt the weights of the best epoch so far."""
         self.history.append(metrics)
+        if not self.ranks.first:
+            return
         if metrics.auc >= max(m.auc for m in self.history):
             _write(self.judged.state_dict(), self.folder / "best.pt")
         state = {
@@ -285,7 +303,9 @@ class _Run:
 
     def result(self, interrupted: bool) -> TrainResult:
         best = max(self.history, key=lambda m: (m.auc, m.epoch))
-        self.detector.load_state_dict(torch.load(self.folder / "best.pt", map_location=self.device, weights_only=True))
+        if self.ranks.first:
+            kept = torch.load(self.folder / "best.pt", map_location=self.device, weights_only=True)
+            self.detector.load_state_dict(kept)
         return TrainResult(self.detector.eval(), best, self.history, interrupted)
 
     def _set_lr(self, step: int) -> float:
@@ -300,6 +320,10 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = settings.lr * factor
         return settings.lr * factor
+
+
+def _joined(parts: list[list[NDArray[np.float32]]]) -> NDArray[np.float32]:
+    return np.concatenate([one for part in parts for one in part])
 
 
 _MAY_CHANGE = {"workers", "threads"}
