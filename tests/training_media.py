@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from skimage.data import astronaut
 
-from preprocessing.landmarks import to_81
-from preprocessing.samples import landmarks, motion
+from preprocessing.samples import SIDE, landmarks, motion, photograph
+from train.clip_pack import join, store_clip
 from train.faces import FacePack, _store
 
 
@@ -31,5 +31,23 @@ def make_pack(path: Path, people: int = 24) -> Path:
         np.full(people, "portraits"),
         np.array([f"{number:064x}" for number in range(people)]),
     )
+    pack.save(path)
+    return path
+
+
+def make_clip_pack(path: Path, people: int = 12, frames: int = 32) -> Path:
+    """The portrait moved about, another stretch of its path for each of so many people."""
+    picture = photograph()
+    points = landmarks(picture)[:68]
+    clips = []
+    for number in range(people):
+        matrices = [motion(index + 40 * number) for index in range(frames)]
+        images = [cv2.warpAffine(picture, m, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT) for m in matrices]
+        moved = np.stack([points @ m[:, :2].T + m[:, 2] for m in matrices]).astype(np.float32)
+        clip = store_clip(images, moved)
+        assert clip is not None
+        clips.append(clip)
+    names = [f"portraits/person-{number}" for number in range(people)]
+    pack = join(clips, names, ["portraits"] * people, [f"{number:064x}" for number in range(people)])
     pack.save(path)
     return path
