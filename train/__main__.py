@@ -1,20 +1,37 @@
-"""`python -m train RECIPE [--data DIR] [--out DIR] [--resume] [--dry-run] [--local] [key=value ...]`."""
+"""`python -m train RECIPE [--data DIR] [--out DIR] [--resume] [--dry-run] [--workers N] [--gpu] [key=value ...]`.
+
+Alone in this process, or with any number of workers on Ray Train: with --workers, --gpu, --address or --storage-path,
+and in a submitted job. docs/training.md tells how. `python -m train sweep RECIPE ...` tries many settings.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from detectors.base import Detector
-from train.recipe import DataSplits, Recipe, RecipeError, data_module, data_settings, explain, load_recipe
+from train.recipe import (
+    DataSplits,
+    Recipe,
+    RecipeError,
+    create_detector,
+    data_module,
+    data_settings,
+    load_recipe,
+)
+
+if TYPE_CHECKING:
+    from train.distributed import Storage, Workers
 
 RUNS = Path(".local/runs")
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets it for the entry point of a submitted job, which trains on the cluster it was submitted to."""
 
 
 def run(
@@ -26,11 +43,14 @@ def run(
     resume: bool = False,
     dry_run: bool = False,
     device: str | None = None,
+    workers: Workers | None = None,
+    storage_path: str | None = None,
 ) -> Path | None:
-    """Train from a recipe, in this process; returns the run folder (None for a dry run).
+    """Train from a recipe; returns the run folder (None for a dry run, or where it is not on this machine).
 
-    The folder holds recipe.yaml, data.json, metrics.jsonl, last.pt and best.pt. `data` is the folder that the recipe's
-    data builder reads, `out` the run folder (default .local/runs/NAME).
+    The folder holds recipe.yaml, data.json, metrics.jsonl, last.pt, best.pt and tensorboard/. `data` is the folder that
+    the recipe's data builder reads, `out` the run folder (default .local/runs/NAME). With `workers` Ray Train does it;
+    the run is then kept in `storage_path`/NAME where one is given, an address of any file system that fsspec knows.
 
     Raises:
         RecipeError: what is wrong with recipe, overrides, data or folder.
@@ -43,87 +63,97 @@ def run(
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(resolved.seed)
-    detector = _detector(resolved)
+    detector = create_detector(resolved)
     splits = data_module(resolved.data.kind).build(settings, resolved, detector, data)
     steps = steps_per_epoch(len(splits.train), resolved.batch)
     parameters = sum(p.numel() for p in detector.parameters())
-    print(f"{resolved.name}: {resolved.detector} ({resolved.profile}), {parameters:,} parameters, on {device}")
+    where = _where(workers, device)
+    print(f"{resolved.name}: {resolved.detector} ({resolved.profile}), {parameters:,} parameters, on {where}")
     print(json.dumps(splits.summary, indent=1, default=str))
     print(
         f"{len(splits.train):,} items to train on, {len(splits.validation):,} to validate on;"
         f" {resolved.epochs} epochs of {steps:,} steps of {resolved.batch} items"
     )
     if dry_run:
-        print(_yaml(resolved), end="")
+        from train.monitor import as_yaml
+
+        print(as_yaml(resolved), end="")
         return None
-    return _train(resolved, detector, splits, out or RUNS / resolved.name, resume, device)
+    folder = out or RUNS / resolved.name
+    if workers is None:
+        _alone(resolved, detector, splits, folder, resume, device)
+        return folder
+    from train.distributed import Storage
+
+    del detector, splits  # each worker builds its own
+    storage = Storage(storage_path or str(folder.resolve().parent), folder.name)
+    _together(resolved, data, storage, workers, resume)
+    return Path(storage.root) if storage.local else None
 
 
-def _detector(recipe: Recipe) -> Detector:
-    from detectors.registry import create, entry
-
-    try:
-        base = entry(recipe.detector).profiles[recipe.profile]
-        config = type(base).model_validate({**base.model_dump(), **recipe.config})
-    except ValidationError as error:
-        raise RecipeError(f"recipe {recipe.name}, config: {explain(error)}") from error
-    except ValueError as error:
-        raise RecipeError(f"recipe {recipe.name}: {error}") from error
-    return create(recipe.detector, recipe.profile, config)
+def _where(workers: Workers | None, device: str) -> str:
+    if workers is None:
+        return device
+    number = str(workers.least) if workers.least == workers.most else f"{workers.least} to {workers.most}"
+    return f"{number} {'GPU' if workers.gpu else 'CPU'} workers of Ray Train"
 
 
-def _train(recipe: Recipe, detector: Detector, splits: DataSplits, folder: Path, resume: bool, device: str) -> Path:
-    from rich.console import Console
+def _alone(recipe: Recipe, detector: Detector, splits: DataSplits, folder: Path, resume: bool, device: str) -> None:
+    from train.loop import EpochMetrics, train
+    from train.monitor import Monitor, keep
 
-    from train.loop import EpochMetrics, Progress, train
+    with Monitor(recipe, folder) as monitor:
 
-    console = Console(stderr=True, highlight=False)
-    every = 1 if console.is_terminal else 50
-    folder.mkdir(parents=True, exist_ok=True)
+        def epoch(metrics: EpochMetrics) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            keep(recipe, splits.summary, folder)
+            monitor.epoch(metrics)
 
-    def show(p: Progress) -> None:
-        if p.step % every and p.step != p.steps:
-            return
-        at = f"epoch {p.epoch}/{p.epochs} step {p.step}/{p.steps} loss {p.loss:.4f}"
-        console.print(f"{at} {p.rate:.0f} samples/s, {_span(p.left_s)} left", end="\r" if console.is_terminal else "\n")
-
-    def epoch(m: EpochMetrics) -> None:
-        # Written with the first checkpoint: a folder that train() refuses keeps the recipe of the run it holds.
-        (folder / "recipe.yaml").write_text(_yaml(recipe))
-        (folder / "data.json").write_text(json.dumps(splits.summary, indent=1, default=str) + "\n")
-        line = (
-            f"epoch {m.epoch + 1}: training loss {m.train_loss:.4f}, validation loss {m.val_loss:.4f}, AUC {m.auc:.4f}"
-        )
-        console.print(f"{line} ({_span(m.seconds)})")
-
-    result = train(detector, splits, recipe, folder, resume=resume, device=device, progress=show, on_epoch=epoch)
+        told = monitor.progress
+        result = train(detector, splits, recipe, folder, resume=resume, device=device, progress=told, on_epoch=epoch)
     ended = "stopped by Ctrl-C (continue with --resume); " if result.interrupted else ""
     print(f"{ended}best: epoch {result.best.epoch + 1}, validation AUC {result.best.auc:.4f}, in {folder}")
-    return folder
 
 
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+def _together(recipe: Recipe, data: Path | None, storage: Storage, workers: Workers, resume: bool) -> None:
+    from train.distributed import on_ray
+
+    try:
+        best = on_ray(recipe, data, storage, workers, resume)
+    except KeyboardInterrupt:
+        if not storage.holds("last.pt"):
+            raise
+        print(f"stopped by Ctrl-C (continue with --resume); the finished epochs are in {storage.url}")
+        return
+    print(f"best: epoch {best.epoch + 1}, validation AUC {best.auc:.4f}, in {storage.url}")
 
 
-def _yaml(recipe: Recipe) -> str:
-    import yaml
-
-    return yaml.safe_dump(recipe.model_dump(), sort_keys=False)
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    made = argparse.ArgumentParser(prog="python -m train", description="Train a detector from a recipe.")
+    made.add_argument("recipe", help="a .yaml file, or the name of one in train/recipes")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="for example optimiser.lr=3e-4")
+    made.add_argument("--data", type=Path, metavar="DIR", help="the folder with the training data")
+    made.add_argument("--out", type=Path, metavar="DIR", help=f"the run folder (default {RUNS}/NAME)")
+    made.add_argument("--resume", action="store_true", help="continue the run in the run folder")
+    made.add_argument("--dry-run", action="store_true", help="print the resolved recipe, counts and steps")
+    made.add_argument("--local", action="store_true", help="train in this process, without Ray (the default here)")
+    made.add_argument("--workers", metavar="N", help="train with N processes on Ray Train; 2-4: any number of these")
+    made.add_argument("--gpu", action="store_true", help="on Ray Train, a GPU a worker")
+    made.add_argument("--address", help="of a running Ray cluster (default: an own Ray on this machine)")
+    made.add_argument("--storage-path", metavar="URL", help="keep the run in URL/NAME, on any fsspec file system")
+    made.add_argument("--max-failures", type=int, metavar="N", help="lost workers to recover from (default 3)")
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit 0 trained, 2 usage, 130 stopped before the first epoch was done."""
-    parser = argparse.ArgumentParser(prog="python -m train", description="Train a detector from a recipe.")
-    parser.add_argument("recipe", help="a .yaml file, or the name of one in train/recipes")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example optimiser.lr=3e-4")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the folder with the training data")
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"the run folder (default {RUNS}/NAME)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in the run folder")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe, counts and steps")
-    parser.add_argument("--local", action="store_true", help="train in this process, without Ray")
-    given = parser.parse_intermixed_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["sweep"]:
+        from train.sweep import main as sweep
+
+        return sweep(words[1:])
+    given = parser().parse_intermixed_args(words)
     # A scheduler's SIGTERM ends a run as Ctrl-C does: with its workers, and with what it has learned kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -135,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             overrides=given.overrides,
             resume=given.resume,
             dry_run=given.dry_run,
+            workers=_workers(given),
+            storage_path=given.storage_path,
         )
     except RecipeError as error:
         print(f"python -m train: {error}", file=sys.stderr)
@@ -143,6 +175,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped before the first epoch was done: nothing was kept", file=sys.stderr)
         return 130
     return 0
+
+
+def _workers(given: argparse.Namespace) -> Workers | None:
+    """None: alone, in this process. Raises RecipeError."""
+    asked = [given.workers, given.gpu, given.address, given.storage_path, given.max_failures is not None]
+    if given.local:
+        if any(asked):
+            raise RecipeError("--local trains in this process: leave it out, or the options of workers and clusters")
+        return None
+    if not any(asked) and JOB not in os.environ:
+        return None
+    from train.distributed import Workers
+
+    try:
+        least, most = Workers.parse(given.workers or "1")
+    except ValueError:
+        raise RecipeError(f"--workers {given.workers} is neither a number above 0 nor a range such as 2-4") from None
+    failures = 3 if given.max_failures is None else given.max_failures
+    return Workers(least, most, given.gpu, given.address or ("auto" if JOB in os.environ else None), failures)
 
 
 if __name__ == "__main__":
