@@ -252,7 +252,7 @@ def describe(recipe: Recipe, detector: Detector, splits: DataSplits) -> dict[str
     """What a run would do, in plain values for YAML or JSON: `recipe` resolved, `config` of the detector with its
     defaults, `parameters` (all, trained), `data` (the builder's summary), `items` and `samples` of an epoch and of
     validation, `steps` of an epoch and of the run. One training item is made, to count its samples."""
-    from train.loop import steps_per_epoch
+    from train.ranks import steps_per_epoch
 
     each = len(splits.train[0]["label"]) if len(splits.train) else 0
     steps = steps_per_epoch(len(splits.train), recipe.batch)
