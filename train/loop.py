@@ -150,10 +150,10 @@ class _Step(nn.Module):
 
     def __init__(self, detector: Detector, device: str, half: bool) -> None:
         super().__init__()
-        self.detector, self.kind, self.half = detector, device.partition(":")[0], half
+        self.detector, self.kind, self.autocast = detector, device.partition(":")[0], half
 
     def forward(self, batch: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.kind, torch.bfloat16, enabled=self.half):
+        with torch.autocast(self.kind, torch.bfloat16, enabled=self.autocast):
             output = self.detector(batch)
         output.logit = output.logit.float()
         return output.logit, self.detector.loss(output, truth)

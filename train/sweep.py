@@ -41,7 +41,7 @@ def settings(params: Sequence[str], samples: int | None, seed: int) -> list[list
             raise RecipeError("--param with a range low..high needs --samples, the number of values to draw")
         drawn = [[_draw(one, rng) for one in choices] for _ in range(samples)]
     else:
-        drawn = [list(one) for one in itertools.product(*choices)]
+        drawn = [list(one) for one in itertools.product(*(c for c in choices if isinstance(c, list)))]
         if samples is not None and samples < len(drawn):
             drawn = [drawn[i] for i in sorted(rng.choice(len(drawn), samples, replace=False))]
     return [[f"{key}={value}" for key, value in zip(keys, one, strict=True)] for one in drawn]
