@@ -74,7 +74,7 @@ def sbi_batch(
     return blend_batch(planes, where, draw, settings, size, tight, train, post)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def blend_batch(
     images: Tensor,
     points: NDArray[np.float32],

@@ -27,8 +27,8 @@ LUMA = (
 CHROMA_CORNER = ((17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56, 99), (47, 66, 99, 99))
 """The rest of the table is 99."""
 MCU = 16
-TIE = 1e-4
-"""More than the error of a DCT in float32, less than what tells two coefficients apart."""
+TIE = 1e-6
+"""More than the error of these products, less than what tells two coefficients apart."""
 
 
 def jpeg_batch(images: Tensor, quality: Tensor) -> Tensor:
@@ -41,12 +41,11 @@ def jpeg_batch(images: Tensor, quality: Tensor) -> Tensor:
     ycc = _ycbcr(F.pad(images, (0, -width % MCU, 0, -height % MCU), mode="replicate"))
     y = _coded(ycc[:, :1], steps[0])[..., :height, :width]
     # libjpeg rounds averages down and up in turn, so that colours do not drift.
-    turns = torch.tensor([0.25, 0.5], device=images.device).repeat(ycc.shape[-1] // 4)
+    turns = 0.25 + 0.25 * (torch.arange(ycc.shape[-1] // 2, device=images.device) % 2)
     small = _coded((F.avg_pool2d(ycc[:, 1:], 2) + turns).floor(), steps[1])
     small = small[..., : (height + 1) // 2, : (width + 1) // 2]
     colour = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
-    turns = torch.tensor([8.0, 7.0], device=images.device).repeat(small.shape[-1]) / 16
-    colour = (colour + turns).floor()
+    colour = (colour + 0.5 - (torch.arange(colour.shape[-1], device=images.device) % 2) / 16).floor()
     done = _rgb(y, colour[..., :height, :width])
     return torch.where((quality > 0)[:, None, None, None], done, images)
 
@@ -55,13 +54,14 @@ def _coded(planes: Tensor, steps: Tensor) -> Tensor:
     """Planes (B, C, H, W) after the rounding of their 8 x 8 blocks' DCT to `steps` (B, 8, 8)."""
     batch, channels, height, width = planes.shape
     dct = _dct(planes.device)
-    blocks = planes.reshape(batch, channels, height // 8, 8, width // 8, 8).transpose(3, 4) - 128
+    # In double precision no setting of a training (TF32) can make the products coarser.
+    blocks = planes.double().reshape(batch, channels, height // 8, 8, width // 8, 8).transpose(3, 4) - 128
     step = steps[:, None, None, None]
     share = dct @ blocks @ dct.T / step
     # Ties go away from zero, as libjpeg's do; DC terms are often ties.
     whole = share.sign() * (share.abs() + (0.5 + TIE)).floor()
     back = dct.T @ (whole * step) @ dct
-    return (back + 128).round().clamp(0, 255).transpose(3, 4).reshape(planes.shape)
+    return (back + 128).round().clamp(0, 255).float().transpose(3, 4).reshape(planes.shape)
 
 
 def _ycbcr(rgb: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def _rgb(y: Tensor, colour: Tensor) -> Tensor:
 
 @functools.cache
 def _dct(device: torch.device) -> Tensor:
-    angle = (torch.arange(8)[None] + 0.5) * torch.arange(8)[:, None] * (math.pi / 8)
+    angle = (torch.arange(8, dtype=torch.float64)[None] + 0.5) * torch.arange(8)[:, None] * (math.pi / 8)
     matrix = angle.cos() / 2
     matrix[0] = math.sqrt(1 / 8)
     return matrix.to(device)

@@ -33,7 +33,8 @@ def soft_masks(hulls: Tensor, draw: BatchDraw, canvas: tuple[int, int]) -> Tenso
     work = F.grid_sample(hulls[:, None], torch.stack([x, y], -1), align_corners=False)[:, 0]
     hard = eroded(work > FULL, draw.kernels[:, 0], draw.sides)
     ways = [blur_matrix(draw.kernels[:, 1], draw.sigma, draw.sides[:, axis], canvas[axis]) for axis in (0, 1)]
-    soft = ways[0] @ hard.float() @ ways[1].transpose(1, 2)
+    # In double precision, here and for the field, no setting of a training (TF32) can make the products coarser.
+    soft = (ways[0].double() @ hard.double() @ ways[1].double().transpose(1, 2)).float()
     soft = soft / _wide(soft.amax((1, 2))).clamp(min=1e-6)
     return _enlarged(soft, draw.sides, (height, width)).clamp(0, 1)
 
@@ -44,11 +45,11 @@ def elastic_fields(noise: Tensor, grid: Tensor) -> Tensor:
     `noise` (B, 2, H/4 + 16, W/4 + 16) in -1..1; otherwise as `warps.elastic_field`.
     """
     sigma = ELASTIC_SIGMA / 4
-    offsets = torch.arange(TAPS, device=noise.device) - TAPS // 2
+    offsets = torch.arange(TAPS, device=noise.device, dtype=torch.float64) - TAPS // 2
     taps = torch.exp(-(offsets**2) / (2 * sigma**2))
     taps = taps / taps.sum()
-    planes = noise.flatten(0, 1)[:, None]
-    planes = F.conv2d(F.conv2d(planes, taps[None, None, None]), taps[None, None, :, None])
+    planes = noise.double().flatten(0, 1)[:, None]
+    planes = F.conv2d(F.conv2d(planes, taps[None, None, None]), taps[None, None, :, None]).float()
     rest = FIELD_BORDER - TAPS // 2
     small = planes[:, :, rest:-rest, rest:-rest].reshape(*noise.shape[:2], planes.shape[2] - 2 * rest, -1)
     gain = ELASTIC_STD * math.sqrt(3) * 2 * math.sqrt(math.pi) * sigma
