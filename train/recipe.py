@@ -132,7 +132,7 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     if path.suffix not in SUFFIXES:
         path = RECIPES / f"{recipe}.yaml"
     if not path.is_file():
-        raise RecipeError(f"no recipe {str(recipe)!r}: give a .yaml file or {_known(str(recipe))}")
+        raise RecipeError(f"no recipe {str(recipe)!r}: {_known(str(recipe))}")
     tree = _resolved(path, ())
     for override in overrides:
         _override(tree, override)
@@ -145,7 +145,8 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 def _known(name: str) -> str:
     known = sorted(p.stem for p in RECIPES.glob("*.yaml"))
     near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}? There are {', '.join(known)}" if near else f"one of {', '.join(known)}"
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}give a .yaml file or one of {', '.join(known)}"
 
 
 def _resolved(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def _resolved(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     if not place.is_file():
         place = RECIPES / f"{parent}.yaml"
     if not place.is_file():
-        raise RecipeError(f"{path} extends {parent!r}, which is no recipe: give a .yaml file or {_known(parent)}")
+        raise RecipeError(f"{path} extends {parent!r}, which is no recipe: {_known(parent)}")
     return _merged(_inherited(_resolved(place, chain), tree), tree)
 
 
