@@ -166,10 +166,10 @@ def _followed(ray: Any, running: Any, board: Any, monitor: Monitor) -> dict[str,
     done: list[Any] = []
     while True:
         for news in board.get_nowait_batch(board.qsize()):
-            if isinstance(news, EpochMetrics):
-                monitor.epoch(news)
+            if "auc" in news:
+                monitor.epoch(EpochMetrics(**news))
             else:
-                monitor.progress(news)
+                monitor.progress(Progress(**news))
         if done:
             break
         done, _ = ray.wait([running], timeout=POLL_S)
@@ -243,7 +243,7 @@ def _worker(loop: dict[str, Any]) -> dict[str, Any]:
             def on_epoch(metrics: EpochMetrics) -> None:
                 if first:
                     keep(recipe, splits.summary, folder)
-                    board.put(metrics)
+                    board.put(asdict(metrics))  # plain values: the board need not import torch
                 made = ray.train.Checkpoint.from_directory(folder) if first else None
                 ray.train.report(asdict(metrics), checkpoint=made)
 
@@ -283,14 +283,14 @@ def _in_turn(local_rank: int, build: Callable[[], DataSplits]) -> DataSplits:
     return made
 
 
-def _throttled(put: Callable[[Progress], None]) -> Callable[[Progress], None]:
+def _throttled(put: Callable[[dict[str, Any]], None]) -> Callable[[Progress], None]:
     told = float("-inf")
 
     def progress(p: Progress) -> None:
         nonlocal told
         if p.step == p.steps or time.monotonic() - told >= POLL_S:
             told = time.monotonic()
-            put(p)
+            put(asdict(p))
 
     return progress
 

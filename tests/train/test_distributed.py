@@ -246,8 +246,8 @@ def test_mlflow_that_is_set_and_not_installed_is_said(monkeypatch: pytest.Monkey
 
 def test_mlflow_gets_what_the_recipe_says_and_the_curves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.set_tracking_uri(None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # mlflow-skinny has no other store of its own
     with Monitor(load_recipe("lrnet-compact"), None) as monitor:
         monitor.epoch(EpochMetrics(0, 5, 0.7, 0.6, 0.75, 1e-3, 2.0, 10))
     (run,) = mlflow.search_runs(experiment_names=["unmask"], output_format="list")
