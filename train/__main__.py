@@ -23,6 +23,7 @@ from train.recipe import (
     create_detector,
     data_module,
     data_settings,
+    describe,
     load_recipe,
 )
 
@@ -75,9 +76,9 @@ def run(
         f" {resolved.epochs} epochs of {steps:,} steps of {resolved.batch} items"
     )
     if dry_run:
-        from train.monitor import as_yaml
+        import yaml
 
-        print(as_yaml(resolved), end="")
+        print(yaml.safe_dump(describe(resolved, detector, splits), sort_keys=False), end="")
         return None
     folder = out or RUNS / resolved.name
     if workers is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,7 +265,7 @@ def describe(recipe: Recipe, detector: Detector, splits: DataSplits) -> dict[str
             "all": sum(p.numel() for p in detector.parameters()),
             "trained": sum(p.numel() for p in detector.parameters() if p.requires_grad),
         },
-        "data": splits.summary,
+        "data": json.loads(json.dumps(splits.summary, default=str)),
         "items": {"train": len(splits.train), "validation": len(splits.validation)},
         "samples": {"item": each, "step": each * min(recipe.batch, len(splits.train))},
         "steps": {"epoch": steps, "run": steps * recipe.epochs},

@@ -11,6 +11,7 @@ from training_media import make_clip_pack, make_pack
 
 from detectors.backbone import MobileNetV1
 from detectors.registry import entry, names
+from train.__main__ import main
 from train.loop import EpochMetrics, train
 from train.recipe import (
     RECIPES,
@@ -82,7 +83,10 @@ def test_every_compact_recipe_of_pictures_and_clips_trains(
     assert seen[0].step == 2 and math.isfinite(seen[0].train_loss) and math.isfinite(seen[0].val_loss)
 
 
-def test_a_description_has_all_that_a_dry_run_tells(media: dict[str, Path]) -> None:
+def test_a_dry_run_tells_recipe_data_parameters_and_steps(
+    media: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data", str(media["images"])]
     recipe = load_recipe("triplet-compact", ["batch=2", "epochs=3", "data.settings.held_out=0.4"])
     detector = create_detector(recipe)
     splits = data_module("images").build(data_settings(recipe), recipe, detector, media["images"])
@@ -92,6 +96,8 @@ def test_a_description_has_all_that_a_dry_run_tells(media: dict[str, Path]) -> N
     assert told["parameters"]["all"] == sum(p.numel() for p in detector.parameters())
     assert told["items"] == {"train": len(splits.train), "validation": len(splits.validation)}
     assert told["steps"] == {"epoch": len(splits.train) // 2, "run": 3 * (len(splits.train) // 2)}
+    assert main(["triplet-compact", "batch=2", "epochs=3", "data.settings.held_out=0.4", *given, "--dry-run"]) == 0
+    assert yaml.safe_dump(told, sort_keys=False) in capsys.readouterr().out
     assert told["config"]["backbone"] == "mobilenetv1" and told["data"]["families"]["sbi"] == 4
 
 
