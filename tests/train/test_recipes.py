@@ -29,14 +29,7 @@ from train.recipe import (
 METHODS = [name for name in names() if entry(name).cls.__module__.startswith("detectors.methods.")]
 COMPACT = [load_recipe(path.stem) for path in sorted(RECIPES.glob("*-compact.yaml"))]
 KINDS = ("images", "faces", "clips")
-FIVE_DIMENSIONS = pytest.mark.xfail(
-    raises=RuntimeError, strict=True, reason="train.loop asks channels_last of c3d's five-dimensional weights"
-)
-TRAINED = [
-    pytest.param(recipe, id=recipe.name, marks=[FIVE_DIMENSIONS] if recipe.detector == "c3d" else [])
-    for recipe in COMPACT
-    if recipe.data.kind in KINDS
-]
+TRAINED = [pytest.param(recipe, id=recipe.name) for recipe in COMPACT if recipe.data.kind in KINDS]
 
 
 @pytest.fixture(scope="module")
