@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from detectors.base import Detector
-from train.recipe import EpochDataset, RecipeError, data_module, data_settings, load_recipe
+from train.recipe import EpochDataset, RecipeError, create_detector, data_module, data_settings, load_recipe
 
 Method = Literal["tsne", "pca"]
 COUNT = 512
@@ -152,15 +152,13 @@ def before_and_after(
 ) -> list[EmbeddingMap]:
     """The maps of a recipe's first samples, of its training set as published or its validation set, under the
     untrained network and under the best weights in the run folder. Raises RecipeError."""
-    from train.__main__ import _detector
-
     resolved = load_recipe(recipe, overrides)
     weights = run / "best.pt"
     if not weights.is_file():
         raise RecipeError(f"{run} is not a run folder with a finished epoch: it has no best.pt")
     settings = data_settings(resolved)
     torch.manual_seed(resolved.seed)
-    detector = _detector(resolved)
+    detector = create_detector(resolved)
     splits = data_module(resolved.data.kind).build(settings, resolved, detector, data)
     chosen = splits.validation if validation else splits.train
     maps = []
