@@ -243,9 +243,10 @@ def _worker(loop: dict[str, Any]) -> dict[str, Any]:
             def on_epoch(metrics: EpochMetrics) -> None:
                 if first:
                     keep(recipe, splits.summary, folder)
-                    board.put(asdict(metrics))  # plain values: the board need not import torch
                 made = ray.train.Checkpoint.from_directory(folder) if first else None
                 ray.train.report(asdict(metrics), checkpoint=made)
+                if first:  # only what is kept is told; as plain values, so that the board need not import torch
+                    board.put(asdict(metrics))
 
             result = train(
                 detector,

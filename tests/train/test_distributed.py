@@ -24,7 +24,7 @@ from train.monitor import Monitor
 from train.recipe import RecipeError, create_detector, data_module, data_settings, load_recipe
 from train.sweep import settings as sweep_settings
 
-OVERRIDES = ["epochs=6", "batch=16", "data.settings.windows=48"]
+OVERRIDES = ["epochs=10", "batch=16", "data.settings.windows=48"]
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ def test_a_worker_killed_within_an_epoch_leaves_no_trace(
     assert run.end() == 0, run.told
     assert curve(tmp_path / "run") == unbroken
     assert "Traceback" not in run.told
-    assert run.told.count("epoch 6: training loss") == 1
+    assert run.told.count("epoch 10: training loss") == 1
     kept = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"recipe.yaml", "data.json", "last.pt", "best.pt", "tensorboard"} <= kept
     assert 1 <= len([name for name in kept if name.startswith("checkpoint_2")]) <= 2, "the best and the last"
@@ -126,12 +126,12 @@ def test_a_stopped_run_goes_on_from_its_storage(
 ) -> None:
     storage = ["--storage-path", f"file://{tmp_path}/runs", "--out", "mine"]
     run = Run(sequences, *storage)
-    run.until("epoch 1: training loss")
+    run.until("epoch 3: training loss")  # Ray registers a checkpoint a moment after it is reported
     run.process.send_signal(signal.SIGINT)
     assert run.end() == 0, run.told
     assert "stopped by Ctrl-C (continue with --resume)" in run.told
     done = curve(tmp_path / "runs/mine")
-    assert 0 < len(done) < 6 and done == unbroken[: len(done)]
+    assert 0 < len(done) < 10 and done == unbroken[: len(done)]
     again = Run(sequences, *storage, "--resume")
     assert again.end() == 0, again.told
     assert curve(tmp_path / "runs/mine") == unbroken
