@@ -18,7 +18,7 @@ from typing import Any
 
 from train.loop import EpochMetrics, Progress, train
 from train.monitor import Monitor, keep
-from train.prepare.cluster import _connected, _prepare_environment
+from train.prepare.cluster import connected, prepare_environment
 from train.prepare.settings import PrepareError
 from train.ranks import Ranks
 from train.recipe import DataSplits, Recipe, RecipeError, create_detector, data_module, data_settings
@@ -102,7 +102,7 @@ def on_ray(recipe: Recipe, data: Path | None, storage: Storage, workers: Workers
     """
     if not resume and (storage.holds(SNAPSHOT) or storage.holds("last.pt")):
         raise RecipeError(f"{storage.url} already holds a run: continue it with --resume, or name another folder")
-    _prepare_environment()
+    prepare_environment()
     try:
         import ray
         import ray.train
@@ -115,7 +115,7 @@ def on_ray(recipe: Recipe, data: Path | None, storage: Storage, workers: Workers
     each = 1 + recipe.workers
     local = Path(storage.root) if storage.local else Path(tempfile.mkdtemp(prefix="unmask-train-"))
     try:
-        with Monitor(recipe, local) as monitor, _connected(ray, workers.most * each, address):
+        with Monitor(recipe, local) as monitor, connected(ray, workers.most * each, address):
             _check(ray, workers, each, address, monitor)
             board = Queue(actor_options={"num_cpus": 0})
             loop = {

@@ -48,7 +48,7 @@ def on_ray(
     address: str | None,
 ) -> Iterator[Outcome]:
     """Yields what became of each video, shard by shard as they are finished. Raises PrepareError."""
-    _prepare_environment()
+    prepare_environment()
     try:
         import ray
         import ray.data
@@ -56,7 +56,7 @@ def on_ray(
         raise PrepareError(
             f"Ray Data is not installed ({error}): install unmask-forensics[serve], or use --local"
         ) from None
-    with _connected(ray, workers, address) as there:
+    with connected(ray, workers, address) as there:
         number = min(workers or there, len(batches))
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -79,7 +79,7 @@ def on_ray(
 
 
 @contextmanager
-def _connected(ray: Any, workers: int | None, address: str | None) -> Iterator[int]:
+def connected(ray: Any, workers: int | None, address: str | None) -> Iterator[int]:
     """A Ray of our own, whatever RAY_ADDRESS says, or the cluster at `address`; yields its cores for workers."""
     if ray.is_initialized():
         raise PrepareError("this process is connected to a Ray instance already: use --local, or another process")
@@ -142,7 +142,7 @@ def _standard_error_aside() -> Iterator[None]:
         os.close(before)
 
 
-def _prepare_environment() -> None:
+def prepare_environment() -> None:
     """The environment of Ray, read when it is imported and by the processes that it starts: a token, no reports."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
