@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from train.prepare.cluster import _connected, _prepare_environment
+from train.prepare.cluster import connected, prepare_environment
 from train.prepare.settings import PrepareError
 from train.recipe import Recipe, RecipeError, create_detector, data_module, data_settings, load_recipe
 
@@ -87,7 +87,7 @@ def sweep(
     if (out / "sweep.json").exists():
         raise RecipeError(f"{out} already holds a sweep: name another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    _prepare_environment()
+    prepare_environment()
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     try:
         import ray
@@ -105,7 +105,7 @@ def sweep(
         for number, one in enumerate(resolved)
     ]
     try:
-        with _connected(ray, None, address):
+        with connected(ray, None, address):
             tuner = tune.Tuner(
                 tune.with_resources(_trial, {"cpu": each, "gpu": int(gpu)}),
                 param_space={"run": tune.grid_search(given)},
