@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from detectors.registry import entry
 from detectors.store import WeightCard
 from ui.listing import detector_rows
 
@@ -50,6 +51,8 @@ def stale(write: bool) -> list[str]:
     os.environ["UNMASK_WEIGHTS"] = str(FOLDER / "none")  # what the project ships, not what this user has trained
     by_name: dict[str, list[dict[str, Any]]] = {}
     for row in detector_rows():
+        if not entry(row["name"]).cls.__module__.startswith("detectors.methods."):
+            continue  # registered by somebody else's module
         by_name.setdefault(row["name"], []).append(row)
     found = []
     for name, rows in by_name.items():

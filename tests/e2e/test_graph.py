@@ -1,6 +1,7 @@
 """The graph on a real Ray: started once for this file, as `unmask serve` starts it."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -278,11 +279,13 @@ def test_a_long_clip_does_not_fill_the_object_store(graph: Graph, tmp_path: Path
     assert stored_bytes() <= before + 2**20
 
 
-def decoders() -> list[psutil.Process]:
+def decoders(job: str) -> list[psutil.Process]:
+    """The decoding processes that have a file of the analysis open; spare ones have none."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         if "preprocessing.media.worker" in (process.info["cmdline"] or []):
-            found.append(process)
+            with contextlib.suppress(psutil.Error):
+                found += [process] if any(job in file.path for file in process.open_files()) else []
     return found
 
 
@@ -291,7 +294,7 @@ def test_deleting_a_running_analysis_ends_its_decoder(graph: Graph, tmp_path: Pa
     until = time.monotonic() + 60
     while "0.0" in (share := str(graph.http.get(where).json()["progress"]["share"]))[:3] and time.monotonic() < until:
         time.sleep(0.05)
-    mine = [p for p in decoders() if "ServeReplica" in " ".join(_cmdline(p.parent()))]
+    mine = decoders(where.rsplit("/", 1)[1])
     assert mine, share
     assert graph.http.delete(where).status_code == 204
     _, alive = psutil.wait_procs(mine, timeout=10)
