@@ -104,6 +104,10 @@ class CNNRecurrent(Detector):
         aux = {"classes": classes, "features": features, "length": length}
         return DetectorOutput(classes[:, 0] - classes[:, 1], embedding=embedding, aux=aux)
 
+    def cam_layer(self) -> nn.Module:
+        """The frame network, whose last map is each frame's."""
+        return self.backbone
+
     @classmethod
     def import_checkpoint(cls, paths: Sequence[Path]) -> tuple[CNNRecurrentConfig, dict[str, Tensor]]:
         """Two Keras weight files: the frame CNN's, and the lstm, bidirectional or temporal_max network's.
