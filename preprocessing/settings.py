@@ -56,5 +56,7 @@ class Settings(Strict):
     limits: MediaLimits = MediaLimits()
     tracking: TrackingSettings = TrackingSettings()
     detectors: tuple[str, ...] | None = Field(None, description="names of the registry; None: all that have weights")
+    tracking_deadline_s: float = Field(3600, gt=0, description="of a video, what is not tracked by then is left out")
+    calibration_deadline_s: float = Field(1800, gt=0, description="later, detectors of landmarks give no answer")
     detector_deadline_s: float = Field(300, gt=0, description="per detector and media file")
     heatmaps: int = Field(4, ge=0, le=64, description="face crops a track that get a heatmap, most suspicious first")

@@ -18,7 +18,8 @@ Quality = Literal["small", "blurred", "rotated", "profile", "cut_off", "uncertai
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What the header says. `frames`, `fps` and `duration_s` are the container's claim, None where it makes none."""
+    """What the header says. `frames`, `fps` and `duration_s` are the container's claim, None where it makes none;
+    `metadata` what the file says of its making (preprocessing.media.metadata.FACTS)."""
 
     kind: Literal["image", "video"]
     container: str
@@ -30,6 +31,7 @@ class MediaInfo:
     fps: float | None = None
     duration_s: float | None = None
     frames: int | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

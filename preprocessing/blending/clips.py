@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.blending import BlendError
 from preprocessing.blending.masks import EYES, HULLS, MOUTH, HullKind, Mask, RegionKind
+from preprocessing.blending.pseudofake import BlendError
 from preprocessing.blending.swap import Rendering, Style, check_landmarks, face_size, paste
 from preprocessing.landmarks import LandmarkPredictor
 from preprocessing.types import Image, Points

@@ -6,6 +6,7 @@ and the host never waits for the device.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ class SbiBatch:
 def sbi_batch(
     images: Tensor,
     points: Tensor | NDArray[np.floating],
-    generator: torch.Generator,
+    generator: torch.Generator | Sequence[torch.Generator],
     settings: SbiSettings | None = None,
     size: int = 256,
     tight: bool = True,
@@ -62,7 +63,8 @@ def sbi_batch(
 
     `images` (B, H, W, 3) or (B, 3, H, W) uint8 RGB: wide crops (`items.wide_crop`) brought to one size, at least 32 px.
     `points` (B, 68 or 81, 2) in their pixels, on the host: on a device they are fetched, which waits. `generator` (of
-    the CPU, see `batch_generator`) decides everything, bit for bit on one device. `tight` cuts to the landmark box,
+    the CPU, see `batch_generator`) decides everything, bit for bit on one device; B of them, one for each picture, make
+    of it what they would make in any other batch. `tight` cuts to the landmark box,
     else the whole picture is seen; `train` False leaves out flip and random crop, `post` False the common changes.
 
     Raises:

@@ -1,4 +1,5 @@
-"""Everything random of a batch of self-blends, drawn from one generator before any picture is touched.
+"""Everything random of a batch of self-blends, drawn before any picture is touched: from one generator, or from one of
+each picture, which then gets the same draw in whatever batch it comes.
 
 The odds and ranges are those of `SbiDraw`, `SourceChange` and `PostAugmentation` (specs/blending.md, section 3), drawn
 for the whole batch at once.
@@ -7,6 +8,7 @@ for the whole batch at once.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,13 +19,16 @@ from torch import Tensor
 from preprocessing.blending.masks import HullKind
 from preprocessing.blending.sbi import KERNELS, RELATIVE, SIGMAS, WORK_SIDES, SbiSettings
 
+NUMBERS = 46
+"""Uniform numbers that one picture's draw takes, without its noise."""
 FIELD_BORDER = 8
 """Places of noise beyond the picture at every side, at a quarter of its resolution."""
 SHRINK, SHIFT = 0.95, (0.03, 0.015)
 
 
 def batch_generator(seed: int, epoch: int, step: int) -> torch.Generator:
-    """The one generator of a batch, on the CPU: three numbers decide it, not the worker nor the order."""
+    """The generator of a batch (or of a picture, `step` its number), on the CPU: three numbers decide it, not the
+    worker nor the order."""
     state = np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]) >> 1)
 
@@ -90,22 +95,31 @@ class BatchDraw(_Movable):
         shape: tuple[int, int],
         batch: int,
         count: int,
-        generator: torch.Generator,
+        generator: torch.Generator | Sequence[torch.Generator],
         settings: SbiSettings,
         device: torch.device,
         quality: tuple[int, int] = (40, 100),
     ) -> BatchDraw:
-        """For `batch` pictures of `shape` (H, W) with `count` landmarks. `generator` is one of the CPU; `noise` alone
-        is drawn on `device`, by a generator that this one seeds."""
+        """For `batch` pictures of `shape` (H, W) with `count` landmarks. `generator` is one of the CPU, or one for
+        each picture; `noise` alone is drawn on `device`, by generators that these seed."""
+        generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
+        each = batch // len(generators)
+        numbers = torch.cat([torch.rand(each, NUMBERS, generator=one) for one in generators])
+        taken = 0
+
+        def unit(*more: int) -> Tensor:
+            nonlocal taken
+            first, taken = taken, taken + math.prod(more)
+            return numbers[:, first:taken].reshape(batch, *more)
 
         def uniform(low: float, high: float, *more: int) -> Tensor:
-            return low + (high - low) * torch.rand(batch, *more, generator=generator)
+            return low + (high - low) * unit(*more)
 
         def chance(odds: float, *more: int) -> Tensor:
-            return torch.rand(batch, *more, generator=generator) < odds
+            return unit(*more) < odds
 
         def whole(low: int, high: int, *more: int) -> Tensor:
-            return torch.randint(low, high + 1, (batch, *more), generator=generator)
+            return low + (unit(*more) * (high + 1 - low)).long()
 
         def colour(odds: tuple[float, float, float], limit: float) -> ColourDraw:
             tone = torch.stack([1 + uniform(-limit, limit), 255 * uniform(-limit, limit)], 1)
@@ -123,9 +137,12 @@ class BatchDraw(_Movable):
         ranges = side_ranges(shape, settings)
         ratios = torch.tensor(settings.ratios, dtype=torch.float32)
         only_68 = chance(settings.only_68)
-        seed = int(torch.randint(2**62, (1,), generator=generator))
         places = [math.ceil(n / 4) + 2 * FIELD_BORDER for n in shape]
-        on_device = torch.Generator(device).manual_seed(seed)
+        on_device = torch.Generator(device)
+        noise = []
+        for one in generators:
+            on_device.manual_seed(int(torch.randint(2**62, (1,), generator=one)))
+            noise.append(torch.rand(each, 2, *places, generator=on_device, device=device))
         return cls(
             tuple(settings.hulls[k] for k in whole(0, len(settings.hulls) - 1).tolist()),
             tuple(68 if fewer else count for fewer in only_68.tolist()),
@@ -139,7 +156,7 @@ class BatchDraw(_Movable):
             torch.tensor(KERNELS)[whole(0, len(KERNELS) - 1, 2)],
             whole(*SIGMAS).float(),
             ratios[whole(0, len(ratios) - 1)],
-            2 * torch.rand(batch, 2, *places, generator=on_device, device=device) - 1,
+            2 * torch.cat(noise) - 1,
             colour((0.3, 0.3, 0.3), 0.3),
             whole(*quality) * chance(0.5),
             chance(0.5),

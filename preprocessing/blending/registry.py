@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from preprocessing.blending.bi import bi
+from preprocessing.blending.clips import FaceClip
 from preprocessing.blending.fwa import fwa
 from preprocessing.blending.pseudofake import BlendError, Face, PseudoFake
 from preprocessing.blending.reference import sbi_reference
+from preprocessing.blending.rendered import RENDERED, Drawing, Part, rendered
 from preprocessing.blending.sbi import sbi
 from preprocessing.blending.selfblend import BlendSettings, Family, self_blend
+from preprocessing.blending.swap_families import FAMILIES as SWAPS
+from preprocessing.blending.swap_families import swap_stream
+from preprocessing.crops import face_square
 from preprocessing.settings import Strict
 from preprocessing.types import Image
 
@@ -48,6 +53,33 @@ def _bi(image: Image, points: NDArray[np.floating], rng: np.random.Generator, pa
     return bi(image, points, rng, partner)
 
 
+def _swap(family: str) -> Make:
+    def make(image: Image, points: NDArray[np.floating], rng: np.random.Generator, partner: Face | None) -> PseudoFake:
+        if partner is None:
+            raise BlendError(f"{family} takes another face: give a partner (PartnerIndex finds one)")
+        here = np.asarray(points, np.float32)
+        there = np.asarray(partner.points, np.float32)
+        stream = swap_stream(FaceClip([image], here[None]), family, rng, FaceClip([partner.image], there[None]))
+        fake, mask = stream.frame(0)
+        return PseudoFake(image, fake, mask, here, family, 1.0, 0)
+
+    return make
+
+
+def _rendered(part: Part) -> Make:
+    return lambda image, points, rng, _: rendered(part, image, points, rng)
+
+
+def _swap_rendered(
+    image: Image, points: NDArray[np.floating], rng: np.random.Generator, partner: Face | None
+) -> PseudoFake:
+    if partner is not None:
+        side = face_square(partner.points[:68], 1.0)[2]
+        partner = Face(Drawing.draw(rng)(partner.image, side), partner.points)
+    made = _swap("swap_triangles")(image, points, rng, partner)
+    return replace(made, family="swap_rendered")
+
+
 _GENERATORS = {
     entry.name: entry
     for entry in (
@@ -59,6 +91,10 @@ _GENERATORS = {
         Generator("mouth", False, _local("mouth")),
         Generator("eyes", False, _local("eyes")),
         Generator("resolution", False, _local("resolution")),
+        *(Generator(name, False, _rendered(part)) for name, part in RENDERED.items()),
+        Generator("swap_rendered", True, _swap_rendered),
+        # Of one frame each: a swap shows the partner's face, a reenactment takes its expression.
+        *(Generator(name, True, _swap(name)) for name in SWAPS),
     )
 }
 
@@ -83,11 +119,11 @@ def make(
 ) -> PseudoFake:
     """A pseudo-fake of one family from a picture (H, W, 3) uint8 RGB with landmarks (68 or 81, 2) in its pixels.
 
-    `rng` decides everything: `sample_rng(seed, epoch, index)` makes a sample reproducible bit for bit. Only "bi" needs
-    a partner; others ignore it.
+    `rng` decides everything: `sample_rng(seed, epoch, index)` makes a sample reproducible bit for bit. "bi", swaps and
+    reenactments need a partner; others ignore it.
 
     Raises:
-        BlendError: an unknown family, "bi" without a partner, or a picture and landmarks that nothing can be made from.
+        BlendError: an unknown family, one without the partner that it needs, or nothing can be made of the landmarks.
     """
     return generator(name).make(image, points, rng, partner)
 

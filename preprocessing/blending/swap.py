@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.blending import BlendError
 from preprocessing.blending.colour import jpeg, sharpen
 from preprocessing.blending.masks import HULLS, HullKind, Mask, RegionKind, hull_mask, region_mask
+from preprocessing.blending.pseudofake import BlendError
 from preprocessing.landmarks import to_81
 from preprocessing.types import Image
 

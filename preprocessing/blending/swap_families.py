@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.blending import BlendError
 from preprocessing.blending.clips import FaceClip, FakeStream, ShapeErrors, describe
 from preprocessing.blending.masks import HullKind, Mask, RegionKind
+from preprocessing.blending.pseudofake import BlendError
 from preprocessing.blending.swap import Blend, Rendering, Style, align, face_size, forehead, paste
 from preprocessing.types import Image, Points
 

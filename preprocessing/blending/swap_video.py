@@ -261,9 +261,9 @@ class _Writer:
         if height % 2 or width % 2:
             image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         if self._stream is None:
-            # One thread: the same bytes on every machine. Lossless (qp 0) for masks.
+            # The same bytes on every machine (perturb/video.py on the macroblock tree). Lossless (qp 0) for masks.
             quality = {"qp": "0"} if self._grey else {"crf": str(self._crf)}
-            options = {**quality, "threads": "1", "preset": "veryfast"}
+            options = {**quality, "threads": "1", "preset": "veryfast", "x264-params": "mbtree=0"}
             self._stream = self._container.add_stream("libx264", rate=Fraction(25), options=options)
             self._stream.height, self._stream.width = image.shape[:2]
             self._stream.pix_fmt = "yuvj420p" if self._grey else "yuv420p"

@@ -9,6 +9,14 @@ from preprocessing.errors import UnsupportedMedia
 HEAD_BYTES = 4096
 READS = "unmask reads JPEG, PNG, WebP, HEIC, AVIF and common videos (MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV, OGV)"
 
+SUFFIXES = frozenset(
+    """
+    .jpg .jpeg .png .webp .heic .heif .avif .gif
+    .mp4 .m4v .mov .3gp .mkv .webm .avi .mpg .mpeg .m2ts .mts .flv .wmv .ogv
+    """.split()  # noqa: SIM905
+)
+"""What is taken from a folder, in lower case; a file that is named itself is read whatever it is called."""
+
 CODECS = frozenset(
     """
     av1 libdav1d cinepak dnxhd dvvideo ffv1 flv flv1 h261 h263 h263p h264 hevc huffyuv ffvhuff libvpx libvpx-vp9 mjpeg
@@ -76,7 +84,7 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
 
 def _describe_text(head: bytes) -> str:
     text = head.decode("utf-8", "ignore").lstrip("\ufeff \t\r\n").lower()
-    if text.startswith("#extm3u"):
+    if text.startswith("#extm3u") or "<mpd" in text:
         return "a playlist that points at other files, which unmask never follows"
     if text.startswith("ffconcat"):
         return "a list of other files, which unmask never follows"

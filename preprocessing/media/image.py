@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from preprocessing.errors import MediaError, MediaTooLarge, UndecodableMedia, UnsupportedMedia
+from preprocessing.media.metadata import exif_facts
 from preprocessing.media.sandbox import Descriptor
 
 _PLUGINS = {
@@ -81,8 +82,11 @@ class ImageSource:
                 "convert it to a video (MP4), or give one frame as an image",
             )
         width, height = self._image.size
+        facts: dict[str, str] = {}
         try:
-            self._move = _UPRIGHT.get(self._image.getexif().get(_ORIENTATION, 1))
+            exif = self._image.getexif()
+            self._move = _UPRIGHT.get(exif.get(_ORIENTATION, 1))
+            facts = exif_facts(exif)
         except Exception:  # damaged EXIF does not make the picture unreadable
             self._move = None
             self.warnings.append("the EXIF data are damaged: the picture may lie on its side")
@@ -98,6 +102,7 @@ class ImageSource:
             "fps": None,
             "duration_s": None,
             "frames": None,
+            "metadata": facts,
         }
 
     @staticmethod

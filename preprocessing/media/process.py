@@ -12,113 +12,42 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from preprocessing.errors import MediaError, MediaTooLarge, UndecodableMedia, UnsupportedMedia
 from preprocessing.media.formats import Format
+from preprocessing.media.metadata import checked
+from preprocessing.media.start import ROOT, START_S, Starter
 from preprocessing.settings import MediaLimits
 from preprocessing.types import Image
 
 RING_BYTES = 32 * 1024**2
 MAX_SLOTS = 8
 """Frames decoded ahead, two at least: more smooth out a busy machine, but all of them are memory."""
-START_S = 60.0
-"""Longest start of the process, which is no fault of the file: a tenth of a second where the machine is not busy."""
-_ROOT = str(Path(__file__).resolve().parents[2])
-_KEPT = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TMPDIR", "VIRTUAL_ENV")
 _LINE_BYTES = 1 << 20
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS)
 
 
-class _Worker:
-    """A started process: its own process, our end of the socket, and our end of the pipe that keeps it alive."""
+def filters_calls() -> bool:
+    """Whether this machine lets a process give up system calls, tried by one that ends at once.
 
-    def __init__(self, warm: bool) -> None:
-        self.owner = os.getpid()
-        self.socket, theirs = socket.socketpair()
-        lifeline, self.lifeline = os.pipe()
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        # Thread pools of numpy's BLAS and malloc's arenas would eat the address space that the limit counts.
-        environment |= {
-            "PYTHONPATH": _ROOT,
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "MALLOC_ARENA_MAX": "2",
-        }
-        module = ["-m", "preprocessing.media.worker", str(theirs.fileno()), str(lifeline), *(["warm"] if warm else [])]
-        try:
-            self.process = subprocess.Popen(
-                # -P: a file av.py in the working directory must not be imported.
-                [sys.executable, "-P", "-s", *module],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                pass_fds=(theirs.fileno(), lifeline),
-            )
-        except BaseException:
-            self.socket.close()
-            os.close(self.lifeline)
-            raise
-        finally:
-            theirs.close()
-            os.close(lifeline)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.socket.close()
-        os.close(self.lifeline)
+    Without, decoding is confined by limits alone: enough for one's own files, not for those of strangers.
+    """
+    command = [sys.executable, "-P", "-s", "-m", "preprocessing.media.sandbox"]
+    return subprocess.run(command, env={"PYTHONPATH": ROOT}, capture_output=True).returncode == 0
 
 
-class _Spare:
-    """At most one process that waits with its imports done, for programs that decode one file after another."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._wanted = False
-        self._worker: _Worker | None = None
-
-    def keep(self) -> None:
-        self._wanted = True
-        self.refill()
-
-    def refill(self) -> None:
-        with self._lock:
-            if self._wanted and (self._worker is None or self._worker.owner != os.getpid()):
-                self._worker = _Worker(warm=True)
-
-    def take(self) -> _Worker:
-        """The spare, else a process that starts now."""
-        with self._lock:
-            worker, self._worker = self._worker, None
-        # A fork of this program shares the spare with its parent: it is not ours to use.
-        if worker is None or worker.owner != os.getpid():
-            return _Worker(warm=False)
-        if worker.process.poll() is not None:
-            worker.close()
-            return _Worker(warm=False)
-        return worker
+starter = Starter()
 
 
-_spare = _Spare()
-
-
-def keep_spare() -> None:
-    """From now on the next decoding process is started before it is asked for, which saves a tenth of a second a file.
+def keep_nursery() -> None:
+    """From now on decoding processes are forked from one that has imported the decoders (media.start).
 
     For services: it costs about 40 MB. Each process still decodes one pass of one file and ends.
     """
-    _spare.keep()
-
-
-def refill_spare() -> None:
-    """Start the next spare where one is kept; called when a file is done with, so that it does not compete with it."""
-    _spare.refill()
+    starter.keep_nursery()
 
 
 class DecodingProcess:
@@ -143,7 +72,7 @@ class DecodingProcess:
         }
         self._ring_fd = _anonymous_file()
         try:
-            self._worker = _spare.take()
+            self._worker = starter.start()
         except BaseException:
             os.close(self._ring_fd)
             raise
@@ -160,6 +89,7 @@ class DecodingProcess:
         limit = self._limits.max_image_pixels if header["kind"] == "image" else self._limits.max_frame_pixels
         if not 0 < width * height <= limit:  # the process has checked it; it is not to be trusted either
             raise MediaTooLarge(f"{width} x {height} pixels; the limit is {limit}")
+        header["metadata"] = checked(header.get("metadata"))
         self._shape = (height, width, 3)
         if header["kind"] == "video":
             self._slots = min(MAX_SLOTS, max(2, RING_BYTES // (height * width * 3)))
@@ -234,7 +164,7 @@ class DecodingProcess:
         return MediaTooLarge(f"decoding needs more than {limit:.0f} MB of memory", "raise max_memory_bytes")
 
     def _why_it_ended(self) -> Exception:
-        code = self._worker.process.wait(timeout=10)
+        code = self._worker.status()
         if code == -signal.SIGXCPU:
             return MediaTooLarge(f"decoding took more than {self._limits.max_cpu_s:g} s of CPU time", "raise max_cpu_s")
         if code == -signal.SIGKILL:

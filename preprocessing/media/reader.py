@@ -11,8 +11,9 @@ from types import TracebackType
 
 from preprocessing.errors import MediaMissing, MediaTooLarge
 from preprocessing.media.formats import HEAD_BYTES, Format, sniff
-from preprocessing.media.process import DecodingProcess, refill_spare
-from preprocessing.media.process import keep_spare as keep_spare
+from preprocessing.media.process import DecodingProcess
+from preprocessing.media.process import filters_calls as filters_calls
+from preprocessing.media.process import keep_nursery as keep_nursery
 from preprocessing.settings import MediaLimits
 from preprocessing.types import Frame, MediaInfo
 
@@ -76,7 +77,6 @@ class Media:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
-        refill_spare()
 
     def __enter__(self) -> Media:
         return self

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from preprocessing.errors import MediaError, MediaTooLarge, UndecodableMedia, UnsupportedMedia
 from preprocessing.media.formats import CODECS, READS
+from preprocessing.media.metadata import container_facts
 from preprocessing.media.sandbox import Descriptor
 
 
@@ -117,6 +118,7 @@ class VideoSource:
             "fps": fps,
             "duration_s": duration if duration and duration > 0 else None,
             "frames": stream.frames or None,
+            "metadata": container_facts({**stream.metadata, **self._container.metadata}),
         }
 
     def _check_size(self, width: int, height: int) -> None:

@@ -1,9 +1,8 @@
-"""The decoding process: python -m preprocessing.media.worker SOCKET LIFELINE [warm], started by media.process.
+"""The decoding process: python -m preprocessing.media.worker SOCKET LIFELINE, or a child of the nursery (media.start).
 
-It waits for one request, which brings the open media file and the ring's memory with it; `warm` imports all decoders
-before. It talks lines of JSON over a socket: `ready`, `header`, then, after the parent's go, one `frame` for each slot
-of the ring that it fills, then `end`; or `error` at any time. The parent answers one byte for each slot that it has
-emptied.
+It waits for one request, which brings the open media file and the ring's memory with it. It talks lines of JSON over a
+socket: `ready`, `header`, then, after the parent's go, one `frame` for each slot of the ring that it fills, then `end`;
+or `error` at any time. The parent answers one byte for each slot that it has emptied.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -80,12 +79,11 @@ def _serve(request: dict[str, Any], channel: _Channel) -> None:
     channel.send("end", source.warnings)
 
 
-def main() -> None:
+def serve(connection: int, lifeline: int) -> NoReturn:
+    """One request by that socket; never returns."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    sandbox.die_with_parent(int(sys.argv[2]))
-    channel = _Channel(int(sys.argv[1]))
-    if "warm" in sys.argv[3:]:
-        from preprocessing.media import image, video  # noqa: F401
+    sandbox.die_with_parent(lifeline)
+    channel = _Channel(connection)
     request = channel.request()
     try:
         _serve(request, channel)
@@ -100,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(int(sys.argv[1]), int(sys.argv[2]))
