@@ -11,6 +11,7 @@ STD = (0.5, 0.5, 0.5)
 """Its input is RGB in -1..1."""
 WIDTHS = (64, 128, 256, 512, 1024)
 """Channels after each stage; the strides there are 2, 4, 8, 16 and 32."""
+STEM = "conv_stem.weight"
 
 
 class MobileNetV1(nn.Module):
@@ -36,10 +37,15 @@ class MobileNetV1(nn.Module):
         return maps
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
-        """Take what fits of a mobilenetv1_100 state dict in timm's names. Raises ValueError for any other network's.
+        """Take what fits of a mobilenetv1_100 state dict in timm's names, or of a trained detector that holds one.
 
-        The weights that we have lack the last pointwise convolution, which then stays as it was initialised.
+        The ImageNet weights that we have lack the last pointwise convolution, which then stays as it was initialised.
+        Raises ValueError for any other network's.
         """
+        stems = [name for name in state if name.endswith(STEM)]
+        if len(stems) == 1:
+            before = stems[0].removesuffix(STEM)
+            state = {k.removeprefix(before): v.float() for k, v in state.items() if k.startswith(before)}
         wanted = self.net.state_dict()
         found = {k: v for k, v in state.items() if k in wanted and v.shape == wanted[k].shape}
         allowed = {"blocks.4.1.conv_pw.weight"}

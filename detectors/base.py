@@ -85,28 +85,29 @@ class Detector(nn.Module):
     config: DetectorConfig
     input: InputSpec
 
-    def prepare(self, samples: NDArray[Any]) -> Tensor:
+    def prepare(self, samples: NDArray[Any] | Tensor) -> Tensor:
         """Samples of the declared input to the network's batch (B, ...).
 
         FaceInput: uint8 (B, size, size, 3) RGB -> (B, 3, size, size). ClipInput: uint8 (B, length, size, size, 3) ->
         (B, length, 3, size, size). LandmarkInput: float (B, length, 136), LRNet's normalised space, as it is.
-        The batch has the precision and the device of the network's parameters. Another shape is a ValueError.
+        Samples may be a tensor on any device, where a loader makes them there. The batch has the precision and the
+        device of the network's parameters. Another shape is a ValueError.
         """
         weight = next(self.parameters())
         spec = self.input
         face = spec.face if isinstance(spec, ClipInput) else spec
         if not isinstance(face, FaceInput):
-            rows = np.ascontiguousarray(samples)
+            rows = _tensor(samples)
             if rows.ndim != 3 or rows.shape[1:] != (face.length, 136):
-                raise ValueError(f"{self.name} takes (B, {face.length}, 136) landmark rows, not {rows.shape}")
-            return torch.as_tensor(rows).to(weight.device, weight.dtype)
+                raise ValueError(f"{self.name} takes (B, {face.length}, 136) landmark rows, not {tuple(rows.shape)}")
+            return rows.to(weight.device, weight.dtype)
         length = (spec.length,) if isinstance(spec, ClipInput) else ()
-        pixels = np.ascontiguousarray(samples)
+        pixels = _tensor(samples)
         expected = (*length, face.size, face.size, 3)
-        if pixels.shape[1:] != expected or pixels.dtype != np.uint8:
+        if pixels.shape[1:] != expected or pixels.dtype != torch.uint8:
             shape = ", ".join(map(str, expected))
-            raise ValueError(f"{self.name} takes uint8 RGB (B, {shape}), not {pixels.dtype} {pixels.shape}")
-        batch = torch.as_tensor(pixels).to(weight.device).movedim(-1, -3).contiguous().to(weight.dtype) / 255
+            raise ValueError(f"{self.name} takes uint8 RGB (B, {shape}), not {pixels.dtype} {tuple(pixels.shape)}")
+        batch = pixels.to(weight.device).movedim(-1, -3).contiguous().to(weight.dtype) / 255
         mean, std = (
             torch.tensor(v, dtype=weight.dtype, device=weight.device)[:, None, None] for v in (face.mean, face.std)
         )
@@ -152,3 +153,7 @@ class Detector(nn.Module):
         from detectors.checkpoints import CheckpointError
 
         raise CheckpointError(f"no published checkpoint format is known for {cls.name}")
+
+
+def _tensor(samples: NDArray[Any] | Tensor) -> Tensor:
+    return samples if isinstance(samples, Tensor) else torch.as_tensor(np.ascontiguousarray(samples))

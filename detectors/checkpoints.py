@@ -1,11 +1,16 @@
-"""Readers of foreign checkpoints. None of them runs code from the file: PyTorch's weights-only unpickler and HDF5."""
+"""Readers of foreign checkpoints. None of them runs code from the file: PyTorch's weights-only unpickler and HDF5.
+
+TensorFlow's are read by detectors/tf_checkpoint.py.
+"""
 
 from __future__ import annotations
 
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +23,14 @@ from torch import Tensor
 
 TORCH_SUFFIXES = frozenset({".pth", ".pt", ".tar", ".ckpt", ".bin"})
 KERAS_SUFFIXES = frozenset({".h5", ".hdf5"})
-SUFFIXES = TORCH_SUFFIXES | KERAS_SUFFIXES | {".safetensors"}
+INDEX_SUFFIX = ".index"
+"""Of a TensorFlow checkpoint; detectors/tf_checkpoint.py reads it."""
+SUFFIXES = TORCH_SUFFIXES | KERAS_SUFFIXES | {".safetensors", INDEX_SUFFIX}
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_state")
+
+
+_ASIDE: ContextVar[list[str] | None] = ContextVar("_ASIDE", default=None)
 
 
 class CheckpointError(ValueError):
@@ -29,7 +39,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class KerasLayer:
-    """One layer of a Keras file that has weights: its name and its arrays, in the order of the file."""
+    """One layer of a Keras file: its name and its arrays, in the order of the file."""
 
     name: str
     weights: tuple[NDArray[np.float32], ...]
@@ -78,8 +88,9 @@ def read_torch(path: Path) -> dict[str, Tensor]:
     }
 
 
-def read_keras(path: Path) -> list[KerasLayer]:
-    """The layers with weights of a Keras HDF5 file (weights alone or a whole model), in the file's order."""
+def read_keras(path: Path, weightless: bool = False) -> list[KerasLayer]:
+    """The layers of a Keras HDF5 file (weights alone or a whole model), in the file's order; `weightless`: also those
+    without weights."""
     import h5py
 
     try:
@@ -89,11 +100,11 @@ def read_keras(path: Path) -> list[KerasLayer]:
             for name in root.attrs["layer_names"]:
                 group = root[_text(name)]
                 arrays = tuple(np.asarray(group[_text(w)], np.float32) for w in group.attrs["weight_names"])
-                if arrays:
+                if arrays or weightless:
                     layers.append(KerasLayer(_text(name), arrays))
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path.name} cannot be read as Keras weights: {_first_line(error)}") from None
-    if not layers:
+    if not any(layer.weights for layer in layers):
         raise CheckpointError(f"{path.name} has no layer with weights")
     return layers
 
@@ -117,6 +128,24 @@ def match_state(
     ]
     if parts:
         raise CheckpointError(f"{what} does not fit; {'; '.join(parts)}")
+
+
+def set_aside(*names: str) -> None:
+    """Tell whoever gathers them (`gathering`) which tensors of a file an importer leaves out on purpose."""
+    gathered = _ASIDE.get()
+    if gathered is not None:
+        gathered += names
+
+
+@contextmanager
+def gathering() -> Iterator[list[str]]:
+    """The names that importers set aside while it is open, in the list that it gives."""
+    names: list[str] = []
+    token = _ASIDE.set(names)
+    try:
+        yield names
+    finally:
+        _ASIDE.reset(token)
 
 
 def one_file(paths: Sequence[Path], method: str) -> Path:

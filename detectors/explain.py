@@ -60,6 +60,13 @@ class Explanation:
     landmarks: NDArray[np.float32] | None = None
 
 
+def map_kind(detector: Detector) -> Kind:
+    """Which map `explain` makes of this detector unless it is asked for another."""
+    if isinstance(detector.input, LandmarkInput):
+        return "landmarks"
+    return "native" if detector.native_map else "grad-cam"
+
+
 def explain(
     loaded: LoadedDetector,
     samples: NDArray[Any],
@@ -82,21 +89,35 @@ def explain(
         raise ValueError("there is no sample to explain")
     spec = loaded.detector.input
     if isinstance(spec, LandmarkInput):
-        from detectors.landmark_evidence import explain_landmarks
-
         if method not in (None, "landmarks"):
             raise NotExplained(f"{loaded.detector.name} sees landmarks and no picture: its map is 'landmarks'")
-        found = explain_landmarks(loaded, samples, points, size)
-        return Explanation("landmarks", found.maps, found.frames, moments=found.moments, landmarks=found.landmarks)
+        return _of_landmarks(loaded, samples, points, size)
     if method == "landmarks":
         raise NotExplained(f"{loaded.detector.name} sees a picture and no landmarks: ask for grad-cam")
-    kind: Kind = method or ("native" if loaded.detector.native_map else "grad-cam")
+    kind: Kind = method or map_kind(loaded.detector)
     size_of_batch = clips_of(HEATMAP_BATCH, spec)
     made = []
     for start in range(0, len(samples), size_of_batch):
         batch = loaded.detector.prepare(samples[start : start + size_of_batch])
         made.append(_native(loaded.detector, batch) if kind == "native" else _cam(loaded, batch, kind))
     return _of_faces(kind, torch.cat(made), spec)
+
+
+def _of_landmarks(
+    loaded: LoadedDetector, rows: NDArray[Any], points: NDArray[np.floating] | None, size: int
+) -> Explanation:
+    """The frame shown is the one that speaks most for fake."""
+    from detectors.landmark_evidence import draw, evidence, own_square
+
+    where = own_square(rows, size) if points is None else points
+    if where.shape != (*rows.shape[:2], 68, 2):
+        raise ValueError(f"points are {where.shape} and should be {(*rows.shape[:2], 68, 2)}")
+    found = evidence(loaded.detector, rows)
+    with torch.inference_mode():
+        score = loaded.score(loaded.detector(loaded.detector.prepare(rows)).logit.float().cpu().numpy())
+    frames = found.moments.argmax(1)
+    maps = [draw(where[n, frames[n]], found.landmarks[n], float(score[n]), size) for n in range(len(rows))]
+    return Explanation("landmarks", np.stack(maps), frames, moments=found.moments, landmarks=found.landmarks)
 
 
 def _native(detector: Detector, batch: Tensor) -> Tensor:

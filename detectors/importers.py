@@ -8,13 +8,16 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from detectors.base import DetectorConfig, Profile
-from detectors.checkpoints import SUFFIXES, CheckpointError, match_state
+from detectors.checkpoints import INDEX_SUFFIX, SUFFIXES, CheckpointError, gathering, match_state
 from detectors.registry import Entry, entry
 from detectors.store import WeightCard, save, user_store
+from detectors.tf_checkpoint import index_file, open_bundle
 
 UNKNOWN_LICENCE = "unknown: see the publisher's terms"
 
@@ -29,16 +32,18 @@ def import_weights(
 ) -> WeightCard:
     """Convert a published checkpoint and keep it, float32, in the user's store (or `store`), without calibration.
 
-    `paths`: the file, the files, or one folder of them. `profile`: under which it is found; the card holds the config
-    that the file itself implies. Raises CheckpointError, or ValueError for an unknown method.
+    `paths`: the file, the files, or one folder of them; of a TensorFlow checkpoint its index or its prefix.
+    `profile`: under which it is found; the card holds the config that the file itself implies. Raises CheckpointError,
+    or ValueError for an unknown method. `data` of the card tells what found its place and what was left out.
     """
     found = entry(method)
     files = _files(method, paths)
-    config, state = found.cls.import_checkpoint(files)
+    with gathering() as aside:
+        config, state = found.cls.import_checkpoint(files)
     detector = found.cls(config)
     match_state(state, detector.state_dict(), f"{method} from {', '.join(f.name for f in files)}")
     detector.load_state_dict(state)
-    sources = [f"{f.name} sha256 {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in files]
+    sources = [f"{part.name} sha256 {_sha256(part)}" for file in files for part in _parts(file)]
     return save(
         detector,
         store or user_store(),
@@ -46,16 +51,26 @@ def import_weights(
         profile=profile,
         name=name or _name(method, files),
         licence=licence,
-        data="as published; not trained here",
+        data=f"as published; not trained here. {_report(state, aside)}",
         command=f"unmask weights import {method} {' '.join(f.name for f in files)} ({'; '.join(sources)})",
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         limits=_limits(found, config),
     )
 
 
+def _report(state: Mapping[str, Tensor], aside: Sequence[str]) -> str:
+    """What mapped and what did not; that nothing of the network is missing was tested before."""
+    filled = [value for key, value in state.items() if not key.endswith("num_batches_tracked")]
+    said = f"{len(filled)} tensors, {sum(v.numel() for v in filled):,} numbers, make the whole network"
+    if not aside:
+        return f"{said}; nothing in the file was left out"
+    rest = f" and {len(aside) - 6} more" if len(aside) > 6 else ""
+    return f"{said}; left out, having no part in its answer: {', '.join(aside[:6])}{rest}"
+
+
 def _files(method: str, paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
-    for path in paths:
+    for path in map(index_file, paths):
         if not path.exists():
             raise CheckpointError(f"there is no file {path}")
         files += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
@@ -64,6 +79,16 @@ def _files(method: str, paths: Sequence[Path]) -> list[Path]:
         got = ", ".join(wrong) or "none"
         raise CheckpointError(f"{method} is imported from files ending in {', '.join(sorted(SUFFIXES))}; found: {got}")
     return files
+
+
+def _parts(file: Path) -> list[Path]:
+    """The file, and the data files of a TensorFlow index."""
+    return [file, *open_bundle(file).shards] if file.suffix.lower() == INDEX_SUFFIX else [file]
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _name(method: str, files: Sequence[Path]) -> str:

@@ -12,49 +12,28 @@ from torch import Tensor
 
 from detectors.base import Detector
 from detectors.explain import private_copy
-from detectors.store import LoadedDetector
 
 STEPS = 32
 """Points on the way from the still face to the clip."""
+CLIPS_AT_ONCE = 8
+"""Clips whose ways are walked in one pass, STEPS sequences each."""
 SPREAD = 0.025
 """Standard deviation of a drawn landmark, of the picture's side."""
 
 
 @dataclass(frozen=True)
 class LandmarkEvidence:
-    """Of N clips, float32: `maps` (N, size, size) in 0..score, of the frames `frames` (N,) int64; `moments` (N, T) and
-    `landmarks` (N, 68) in logits."""
+    """Of N clips, float32, in logits: what each frame, `moments` (N, T), and each landmark, `landmarks` (N, 68), adds
+    to the clip's; below 0 speaks for real."""
 
-    maps: NDArray[np.float32]
-    frames: NDArray[np.int64]
     moments: NDArray[np.float32]
     landmarks: NDArray[np.float32]
 
 
-def explain_landmarks(
-    loaded: LoadedDetector, rows: NDArray[Any], points: NDArray[np.floating] | None, size: int
-) -> LandmarkEvidence:
-    """See `detectors.explain.explain`. The frame shown is the one that speaks most for fake.
-
-    The brightest landmark is as bright as the clip's calibrated score; one that speaks for real is dark.
-    """
-    if points is None:
-        # LRNet's square has the corners (-1, -1) and (1, 1).
-        points = (np.asarray(rows, np.float64).reshape(*rows.shape[:2], 68, 2) + 1) * (size / 2) - 0.5
-    if points.shape != (*rows.shape[:2], 68, 2):
-        raise ValueError(f"points are {points.shape} and should be {(*rows.shape[:2], 68, 2)}")
-    batch = loaded.detector.prepare(rows)
-    weights = attribution(loaded.detector, batch).cpu().numpy()
-    with torch.inference_mode():
-        score = loaded.score(loaded.detector(batch).logit.float().cpu().numpy())
-    landmarks, moments = weights.sum(1), weights.sum(2)
-    frames = moments.argmax(1)
-    bright = np.maximum(landmarks, 0)
-    peak = bright.max(1, keepdims=True)
-    bright = np.divide(bright, peak, out=np.zeros_like(bright), where=peak > 0) * score[:, None]
-    shown = points[np.arange(len(points)), frames]
-    maps = np.stack([draw(one, weight, size) for one, weight in zip(shown, bright, strict=True)])
-    return LandmarkEvidence(maps, frames, moments, landmarks)
+def evidence(detector: Detector, rows: NDArray[Any]) -> LandmarkEvidence:
+    """Of clips (N, T, 136), N >= 1."""
+    weights = attribution(detector, detector.prepare(rows)).cpu().numpy()
+    return LandmarkEvidence(weights.sum(2), weights.sum(1))
 
 
 def attribution(detector: Detector, batch: Tensor, steps: int = STEPS) -> Tensor:
@@ -65,24 +44,38 @@ def attribution(detector: Detector, batch: Tensor, steps: int = STEPS) -> Tensor
     the detector makes of the still face itself has no place in it.
     """
     ours = private_copy(detector)
-    batch = batch.detach().clone()
-    still = batch.mean(1, keepdim=True).expand_as(batch)
-    slope = torch.zeros_like(batch)
-    for step in range(steps):
-        at = (still + (step + 0.5) / steps * (batch - still)).requires_grad_()
+    along = ((torch.arange(steps, device=batch.device) + 0.5) / steps)[:, None, None, None]
+    found = []
+    for clips in batch.detach().split(CLIPS_AT_ONCE):
+        still = clips.mean(1, keepdim=True)
+        way = (still + along * (clips - still)).flatten(0, 1).requires_grad_()
         with torch.enable_grad():
-            slope += torch.autograd.grad(ours(at).logit.sum(), at)[0] / steps
-    return ((batch - still) * slope).unflatten(2, (68, 2)).sum(3).float()
+            slope = torch.autograd.grad(ours(way).logit.sum(), way)[0].unflatten(0, (steps, -1)).mean(0)
+        found.append(((clips - still) * slope).unflatten(2, (68, 2)).sum(3).float())
+    return torch.cat(found)
 
 
-def draw(points: NDArray[np.floating], weights: NDArray[np.floating], size: int) -> NDArray[np.float32]:
-    """Landmarks (68, 2) in pixels as soft dots of brightness `weights` (68,) on black, (size, size).
+def own_square(rows: NDArray[Any], size: int) -> NDArray[np.float64]:
+    """Where landmarks (..., 136) lie, (..., 68, 2), in a picture of LRNet's own square, `size` pixels a side."""
+    # The square has the corners (-1, -1) and (1, 1).
+    return (np.asarray(rows, np.float64).reshape(*rows.shape[:-1], 68, 2) + 1) * (size / 2) - 0.5
 
-    Where dots overlap the brighter one shows.
+
+def draw(points: NDArray[np.floating], landmarks: NDArray[np.floating], score: float, size: int) -> NDArray[np.float32]:
+    """Landmarks (68, 2) in pixels as soft dots on black, (size, size) in 0..1, by what they add to the logit, (68,).
+
+    The brightest is as bright as the clip's calibrated `score`; one that speaks for real is dark. Where dots overlap
+    the brighter one shows.
     """
+    speak = landmarks > 0
+    picture = np.zeros((size, size), np.float32)
+    if not speak.any():
+        return picture
     place = np.arange(size)
     spread = 2 * (SPREAD * size) ** 2
-    across, down = (np.exp(-((place - points[:, axis, None]) ** 2) / spread) for axis in (0, 1))
-    dots = down[:, :, None] * across[:, None, :] * weights[:, None, None]
-    picture: NDArray[np.float32] = dots.max(0).astype(np.float32)
+    seen = points[speak]
+    across, down = (np.exp(-((place - seen[:, axis, None]) ** 2) / spread).astype(np.float32) for axis in (0, 1))
+    bright = (landmarks[speak] / landmarks.max() * score).astype(np.float32)
+    for row, column, weight in zip(down, across, bright, strict=True):
+        np.maximum(picture, (weight * row)[:, None] * column, out=picture)
     return picture

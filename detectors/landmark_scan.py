@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from detectors.local import LocalStages
-from detectors.pipeline import Analysis, Progress, choose
-from detectors.result import DetectorScore, FaceResult, Notice
+from detectors.pipeline import Progress, choose
+from detectors.result import Analysis, DetectorScore, FaceResult, Notice
 from detectors.scoring import DetectorInfo, Samples, answer, landmark_samples
 from detectors.steps import TrackingSummary
 from detectors.verdict import conclude

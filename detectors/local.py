@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.pipeline import Analysis, Progress, analyse
+from detectors.pipeline import Progress, analyse
+from detectors.result import Analysis
 from detectors.scoring import DetectorInfo
 from detectors.steps import (
     ChunkMeta,
@@ -28,6 +29,7 @@ from detectors.steps import (
 )
 from detectors.store import LoadedDetector, load_available
 from preprocessing.inputs import FaceInput
+from preprocessing.media import read_credentials
 from preprocessing.settings import MediaLimits, Settings, TrackingSettings
 from preprocessing.types import CropChunk, MediaInfo, Track
 
@@ -60,7 +62,7 @@ class LocalStages:
 
     async def track(
         self, path: Path, limits: MediaLimits, settings: TrackingSettings
-    ) -> AsyncIterator[MediaInfo | tuple[ChunkMeta, CropChunk] | TrackingSummary]:
+    ) -> AsyncGenerator[MediaInfo | tuple[ChunkMeta, CropChunk] | TrackingSummary, None]:
         messages = self._tracking(path, limits, settings)
         # One thread: when the analysis is cancelled, closing waits there for the frame that is being decoded.
         thread = self._free.pop() if self._free else ThreadPoolExecutor(1, "tracking")
@@ -109,6 +111,9 @@ class LocalStages:
         # A thread of its own, not the loop's pool: a detector that hangs must not keep the program from ending.
         threading.Thread(target=work, name=f"{DETECTOR_THREAD}{name}", daemon=True).start()
         return await answer
+
+    async def credentials(self, path: Path) -> dict[str, str]:
+        return await asyncio.to_thread(read_credentials, path)
 
     async def jpeg(self, reference: Any) -> bytes:
         return encode_crop(reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +29,7 @@ class Media(_Model):
     fps: float | None
     duration_s: float | None
     frames_analysed: int
+    metadata: dict[str, str] = Field({}, description="what the file says of its making; anyone can write that")
 
 
 class Notice(_Model):
@@ -79,7 +81,11 @@ class FaceResult(_Model):
     boxes: list[tuple[float, float, float, float]]
     box_times: list[float]
     thumbnail: str | None = None
+    landmarks: str | None = Field(None, description="artifact: the track's landmarks, see detectors.landmark_track")
     quality: list[str] = Field([], description="flags that at least half of the looked-at frames carry")
+    quality_measures: dict[str, float] = Field(
+        {}, description="small, blurred, compressed, turned, short: 0 good to 1 poor; they weaken the detectors' say"
+    )
     detectors: dict[str, DetectorScore] = {}
     fused: Unit | None = None
     interval: tuple[Unit, Unit] | None = None
@@ -97,10 +103,20 @@ class AnalysisResult(_Model):
     threshold: Unit
     reasons: list[str] = Field(description="plain sentences that carry the verdict, most important first")
     faces: list[FaceResult]
-    provenance: dict[str, str] = Field({"status": "not checked"}, description="C2PA content credentials")
+    provenance: dict[str, str] = Field(
+        {"status": "not checked"}, description="C2PA content credentials; they do not enter the score"
+    )
     warnings: list[Notice] = []
     incomplete: bool = Field(False, description="part of the input could not be analysed; warnings say which")
     versions: dict[str, str] = {}
     timings: dict[str, float] = Field({}, description="seconds by stage")
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+
+@dataclass
+class Analysis:
+    """The result and the files that it names: `artifacts[name]` is a JPEG or PNG."""
+
+    result: AnalysisResult
+    artifacts: dict[str, bytes] = field(default_factory=dict)

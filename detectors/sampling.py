@@ -129,11 +129,12 @@ class ClipSamples:
 class TrackCrops:
     """All that one track's detectors need: single faces for the frame detectors, clips for those that want clips.
 
-    The crop for people (DISPLAY_INPUT) is made of the first face only: many tracks would hold many.
+    The crop for people (DISPLAY_INPUT) is made of the first face only, because many tracks would hold many; with
+    `display`, of every kept one: detectors of landmarks have no other picture to show.
     """
 
-    def __init__(self, faces: list[FaceInput], clips: list[ClipInput]) -> None:
-        self.specs = faces
+    def __init__(self, faces: list[FaceInput], clips: list[ClipInput], display: bool = False) -> None:
+        self.specs, self.display = faces, display
         self.faces = TrackSamples(1)
         self.clips = {spec: ClipSamples(spec, 1) for spec in clips}
 
@@ -151,7 +152,8 @@ class TrackCrops:
 
     def wanted(self, places: Places) -> list[FaceInput]:
         """The distinct crops to make of a kept face."""
-        faces = [] if places.face is None else [s for s in self.specs if s != DISPLAY_INPUT or places.face == 0]
+        shown = self.display or places.face == 0
+        faces = [] if places.face is None else [s for s in self.specs if s != DISPLAY_INPUT or shown]
         return list(dict.fromkeys([*faces, *(spec.face for spec in places.clips)]))
 
     def fill(self, places: Places, crops: dict[FaceInput, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Meta
-from detectors.result import DetectorScore, FaceResult, FrameScore, Heatmap
+from detectors.heatmaps import heatmaps, predict
+from detectors.landmark_track import pack
+from detectors.result import DetectorScore, FaceResult, FrameScore
 from detectors.steps import DISPLAY_INPUT, FaceMeta, TrackPrediction
 from detectors.store import Calibration
 from preprocessing.errors import MediaError
@@ -56,6 +59,8 @@ class Samples:
     moments: list[FaceMeta]
     out_of_domain: str = ""
     clips: list[list[FaceMeta]] | None = None
+    rows: NDArray[np.int64] | None = None
+    """(N, T), of landmarks: which rows of the track each sample's are."""
 
 
 Outcome = tuple[DetectorScore, TrackPrediction | None, Samples | None]
@@ -70,23 +75,28 @@ async def score_faces(
     timings: dict[str, float],
     progress: Progress,
 ) -> tuple[list[FaceResult], dict[str, bytes]]:
-    """A FaceResult for each track, largest share of the video first, and the pictures that they name."""
+    """A FaceResult for each track, largest share of the video first, and the files that they name."""
     start = time.perf_counter()
     rows = await _calibrated(path, stages, settings, infos, tracked)
     timings["calibration"] = time.perf_counter() - start
     jobs = {(track, name): None for track in tracked.tracks for name in infos}
     done = 0
+    told: Counter[str] = Counter()
     turns = {name: asyncio.Semaphore(FACES_AT_ONCE) for name in infos}
     overdue: set[str] = set()
 
     async def one(track: int, info: DetectorInfo) -> Outcome:
         nonlocal done
         async with turns[info.name]:
+            if not told[info.name]:
+                progress(f"detectors/{info.name}", 0.0)
             late = info.name in overdue
             outcome = _late(settings, info) if late else await _score(stages, settings, info, tracked, track, rows)
             if outcome[0].status == "timeout":
                 overdue.add(info.name)
         done += 1
+        told[info.name] += 1
+        progress(f"detectors/{info.name}", told[info.name] / len(tracked.tracks))
         progress("detectors", done / len(jobs))
         return outcome
 
@@ -95,10 +105,14 @@ async def score_faces(
     artifacts: dict[str, bytes] = {}
     for number, track in tracked.tracks.items():
         faces[number] = await _face(stages, track, tracked, artifacts)
+        if settings.heatmaps > 0 and isinstance(rows, dict) and number in rows:
+            size = (tracked.info.width, tracked.info.height)
+            faces[number].landmarks = f"landmarks/{number}.npz"
+            artifacts[f"landmarks/{number}.npz"] = await asyncio.to_thread(pack, track, rows[number], size)
     for (number, name), (score, prediction, samples) in zip(jobs, outcomes, strict=True):
         faces[number].detectors[name] = score
         if prediction is not None and samples is not None:
-            score.heatmaps.extend(await _heatmaps(stages, number, infos[name], prediction, samples, artifacts))
+            score.heatmaps.extend(await heatmaps(stages, infos[name], tracked, number, prediction, samples, artifacts))
     return sorted(faces.values(), key=lambda face: (-face.frames, face.track)), artifacts
 
 
@@ -113,7 +127,10 @@ async def _calibrated(
     if not long_enough:
         return {}
     try:
-        return await stages.calibrate(path, settings.limits, long_enough)
+        work = stages.calibrate(path, settings.limits, long_enough)
+        return await asyncio.wait_for(work, settings.calibration_deadline_s)
+    except TimeoutError:
+        return f"landmark calibration was not done within {settings.calibration_deadline_s:g} s"
     except MediaError as error:
         return f"landmark calibration failed: {error.reason}"
 
@@ -165,16 +182,17 @@ def landmark_samples(rows: NDArray[np.float32], track: Track, length: int, out_o
 
     usable: NDArray[np.bool_] = np.isfinite(rows).all(axis=1)  # type: ignore[assignment]
     breaks = np.flatnonzero((np.diff(track.frames) != 1) | ~usable[1:] | ~usable[:-1]) + 1
-    cut, moments = [], []
+    cut, moments, places = [], [], []
     for run in np.split(np.arange(len(rows)), breaks):
         for number, clip in enumerate(clips(rows[run], length)):
-            middle = run[number * length + length // 2]
+            places.append(run[number * length : (number + 1) * length])
+            middle = places[-1][length // 2]
             x1, y1, x2, y2 = (float(v) for v in track.boxes[middle])
             moments.append(FaceMeta(track.id, int(track.frames[middle]), float(track.times[middle]), (x1, y1, x2, y2)))
             cut.append(clip)
     if not cut:
         return f"needs {length} consecutive frames of a face; this track of {len(track)} has no such run"
-    return Samples(np.stack(cut), moments, out_of_domain)
+    return Samples(np.stack(cut), moments, out_of_domain, rows=np.stack(places))
 
 
 async def _score(
@@ -188,10 +206,9 @@ async def _score(
     samples = _samples(info, stages, settings, tracked, number, rows)
     if isinstance(samples, str):
         return DetectorScore(status="not_applicable", reason=samples, weights=info.label), None, None
-    maps = 0 if isinstance(info.input, LandmarkInput) else settings.heatmaps
     try:
-        wait = settings.detector_deadline_s
-        prediction = await asyncio.wait_for(stages.detect(info.name, samples.inputs, maps), wait)
+        work = predict(stages, info, tracked, number, samples, settings.heatmaps)
+        prediction = await asyncio.wait_for(work, settings.detector_deadline_s)
     except TimeoutError:
         return _late(settings, info)
     except Exception as error:  # one detector's fault must not cost the others their answer
@@ -208,7 +225,8 @@ def answer(info: DetectorInfo, prediction: TrackPrediction, samples: Samples) ->
     """A prediction with its calibration, for one face."""
     from detectors.registry import entry
 
-    track_logit = entry(info.name).cls.track_logit(prediction.logits)
+    pooled = info.calibration.aggregation if info.calibration else None
+    track_logit = pooled.pool(prediction.logits) if pooled else entry(info.name).cls.track_logit(prediction.logits)
     return DetectorScore(
         status="out_of_domain" if samples.out_of_domain else "ok",
         reason=samples.out_of_domain,
@@ -248,26 +266,3 @@ async def _face(stages: Stages, track: Track, tracked: Tracked, artifacts: dict[
         thumbnail=thumbnail,
         quality=sorted(flag for flag, count in track.quality.items() if count * 2 >= len(track)),
     )
-
-
-async def _heatmaps(
-    stages: Stages,
-    number: int,
-    info: DetectorInfo,
-    prediction: TrackPrediction,
-    samples: Samples,
-    artifacts: dict[str, bytes],
-) -> list[Heatmap]:
-    found = []
-    for index, picture in sorted(prediction.maps.items()):
-        moment, picture_of = samples.moments[index], samples.inputs[index]
-        if samples.clips is not None:
-            shown = prediction.shown[index]
-            moment, picture_of = samples.clips[index][shown], picture_of[shown]
-        crop = f"heatmaps/{info.name}/{number}-{moment.frame}.jpg"
-        overlay = f"heatmaps/{info.name}/{number}-{moment.frame}.png"
-        artifacts[crop] = await stages.jpeg(picture_of)
-        artifacts[overlay] = picture
-        score = info.score(float(prediction.logits[index]))
-        found.append(Heatmap(time=moment.time, frame=moment.frame, score=score, crop=crop, map=overlay))
-    return found

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from preprocessing.calibration import calibrate_tracks
 from preprocessing.crops import face_input
-from preprocessing.inputs import FaceInput
+from preprocessing.inputs import FaceInput, LandmarkInput
 from preprocessing.landmarks import create_landmark_predictor
 from preprocessing.media import open_media
 from preprocessing.memory import return_large_blocks
@@ -78,13 +78,15 @@ class LandmarkedChunk:
 @dataclass
 class TrackPrediction:
     """A detector's answer for one track: `logits` (N,) before calibration, `maps` PNG by sample index, `shown` which
-    picture of a clip such a map belongs to (0 where the sample is one picture)."""
+    picture of a clip such a map belongs to (0 where the sample is one picture). A detector of landmarks has `evidence`
+    in place of maps, by sample index: what each frame (T,) and each landmark (68,) adds to the logit, float32."""
 
     logits: NDArray[np.float32]
     embedding: list[float] | None
     maps: dict[int, bytes]
     shown: dict[int, int]
     seconds: float
+    evidence: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
 
 
 class TrackingStep:
@@ -174,13 +176,20 @@ class DetectStep:
         chosen = np.sort(np.argsort(-found.logits, kind="stable")[:maps])
         pictures: dict[int, bytes] = {}
         shown: dict[int, int] = {}
-        if len(chosen):
+        evidence: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        if len(chosen) and isinstance(self.loaded[name].detector.input, LandmarkInput):
+            from detectors.landmark_evidence import evidence as evidence_of
+
+            moved = evidence_of(self.loaded[name].detector, batch[chosen])
+            pairs = zip(moved.moments, moved.landmarks, strict=True)
+            evidence = {int(i): pair for i, pair in zip(chosen, pairs, strict=True)}
+        elif len(chosen):
             with contextlib.suppress(NotExplained):
                 drawn = explain(self.loaded[name], batch[chosen])
                 pictures = {int(i): encode_map(m) for i, m in zip(chosen, drawn.maps, strict=True)}
                 shown = {int(i): int(frame) for i, frame in zip(chosen, drawn.frames, strict=True)}
         embedding = None if found.embeddings is None else [float(v) for v in found.embeddings.mean(0)]
-        return TrackPrediction(found.logits, embedding, pictures, shown, time.perf_counter() - start)
+        return TrackPrediction(found.logits, embedding, pictures, shown, time.perf_counter() - start, evidence)
 
 
 def encode_map(heatmap: NDArray[np.float32]) -> bytes:

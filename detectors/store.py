@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import platformdirs
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 
+from detectors.aggregate import Aggregation
 from detectors.base import Detector, Profile
 from detectors.checkpoints import CheckpointError, match_state
 from detectors.registry import entry, names
@@ -45,13 +46,28 @@ class NoWeights(WeightsError):
     """There are no trained weights for a detector, so it has no score."""
 
 
-class Calibration(Strict):
-    """score = sigmoid(a * logit + b), fitted on `n` items that no training saw."""
+Shares = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=10, max_length=10)]
+"""By tenths of the score; they sum to 1."""
 
-    a: float
+
+class Calibration(Strict):
+    """score = sigmoid(a * logit + b), fitted on `n` items that no training saw, under an even prior.
+
+    `saw`: sha256 over the sorted sha256 of these media, a line each (train.calibrate.digest). `aggregation`: how a
+    track's samples become its logit; None is the method's own way. `shares`: of these reals and of these fakes, the
+    share of the calibrated scores in each tenth from 0 to 1, which serve.drift compares with what comes later.
+    """
+
+    a: float = Field(ge=0)
     b: float
     fitted_on: str
     n: int = Field(ge=1)
+    reals: int | None = None
+    fakes: int | None = None
+    method: Literal["platt", "temperature"] = "platt"
+    saw: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    aggregation: Aggregation | None = None
+    shares: tuple[Shares, Shares] | None = None
 
 
 class Metric(Strict):
@@ -64,6 +80,7 @@ class Metric(Strict):
     high: float | None = None
     n: int
     note: str = ""
+    perturbation: str = Field(default="", description="the step of preprocessing.perturb that was done, as jpeg-4")
 
 
 class WeightCard(Strict):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from detectors.fusion import FusionModel, fuse, load_fusion
+from detectors.fusion import FusionModel, fuse, join, load_fusion
+from detectors.quality import measure
 from detectors.result import AnalysisResult, FaceResult, Media, Notice, Verdict
 from detectors.scoring import DetectorInfo
 from detectors.steps import TrackingSummary
@@ -19,9 +20,8 @@ WEAK_QUALITY = {
 }
 """Flags under which the detectors were not measured, in words."""
 
-MIN_LEAN = 0.1
-"""A score closer to the threshold than this carries no verdict, however narrow its interval: the interval knows the
-spread of the fit, not that of media unlike those of the fit."""
+TOLD_FACTOR = 0.8
+"""Where quality leaves the detectors less of their say than this, the reasons tell."""
 
 
 @cache
@@ -37,22 +37,27 @@ def conclude(
     infos: Mapping[str, DetectorInfo],
     timings: dict[str, float],
     fusion: FusionModel | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> AnalysisResult:
-    """Fuse each face's scores, let the most suspicious face decide, and say why.
+    """Fuse each face's scores, join the faces (detectors.fusion.join), and say why.
 
-    'fake' or 'real' only where score and interval lie clearly on that side of the threshold and the face's quality is
-    what the detectors were measured on; 'real' also needs a complete input. A face that no detector could score, or
-    other weights than the fusion was fitted with, give 'inconclusive'.
+    'fake' from the threshold on and 'real' up to the fusion's lower bound, where the interval does not reach the other
+    side and the most suspicious face's quality is what the detectors were measured on; 'real' also needs a complete
+    input. A face that no detector could score, or other weights than the fusion was fitted with, give 'inconclusive'.
     """
     fusion = fusion or _shipped_fusion()
     warnings = [Notice(code="input", message=text) for text in summary.warnings]
-    for face in faces:
-        _fuse_face(face, infos, fusion)
-    warnings += _detector_notices(faces)
+    pixels = info.width * info.height * max(summary.frames, 1)
+    factors = {face.track: _fuse_face(face, infos, fusion, info, pixels) for face in faces}
+    warnings += _detector_notices(faces) + _credential_notices(provenance or {})
     scored = [face for face in faces if face.fused is not None]
     decisive = max(scored, key=lambda face: face.fused or 0.0, default=None)
     threshold = fusion.threshold if fusion else 0.5
-    verdict, reasons = _verdict(faces, decisive, threshold, summary.incomplete, fusion)
+    joined = _joined(scored)
+    verdict, reasons = _verdict(faces, decisive, joined, summary.incomplete, fusion)
+    if decisive and factors[decisive.track] < TOLD_FACTOR:
+        share = f"{factors[decisive.track]:.0%}"
+        reasons.append(f"The face's size, sharpness, compression and length leave {share} of the detectors' say.")
     media = Media(
         name=name,
         sha256=info.sha256,
@@ -64,34 +69,54 @@ def conclude(
         fps=info.fps,
         duration_s=info.duration_s,
         frames_analysed=summary.frames,
+        metadata=info.metadata,
     )
     return AnalysisResult(
         media=media,
         verdict=verdict,
-        score=decisive.fused if decisive else None,
-        interval=decisive.interval if decisive else None,
+        score=joined[0] if joined else None,
+        interval=joined[1] if joined else None,
         threshold=threshold,
         reasons=reasons,
         faces=faces,
         warnings=warnings,
         incomplete=summary.incomplete,
+        provenance=dict(provenance or {"status": "not checked"}),
         versions=versions(),
         timings={key: round(value, 4) for key, value in timings.items()},
     )
 
 
-def _fuse_face(face: FaceResult, infos: Mapping[str, DetectorInfo], fusion: FusionModel | None) -> None:
+Joined = tuple[float, tuple[float, float]]
+"""A file's score and its interval."""
+
+
+def _fuse_face(
+    face: FaceResult, infos: Mapping[str, DetectorInfo], fusion: FusionModel | None, info: MediaInfo, pixels: int
+) -> float:
+    """Fill in the face's fused score; what its quality leaves of the detectors' say."""
+    face.quality_measures = measure(face, info.kind, pixels, info.size_bytes)
     if fusion is None:
-        return
+        return 1.0
     scores = {
         name: score.score
         for name, score in face.detectors.items()
         # The stacker knows the weights that it was fitted with, no others.
         if score.status == "ok" and score.score is not None and fusion.for_weights.get(name) == infos[name].sha256
     }
-    fused = fuse(fusion, scores)
-    if fused is not None:
-        face.fused, face.interval, face.contributions = fused.score, fused.interval, fused.contributions
+    fused = fuse(fusion, scores, face.quality_measures)
+    if fused is None:
+        return 1.0
+    face.fused, face.interval, face.contributions = fused.score, fused.interval, fused.contributions
+    return fused.factor
+
+
+def _joined(scored: list[FaceResult]) -> Joined | None:
+    if not scored:
+        return None
+    intervals = [face.interval for face in scored if face.interval is not None]
+    score = join([face.fused for face in scored if face.fused is not None])
+    return score, (join([low for low, _ in intervals]), join([high for _, high in intervals]))
 
 
 def _detector_notices(faces: list[FaceResult]) -> list[Notice]:
@@ -105,49 +130,79 @@ def _detector_notices(faces: list[FaceResult]) -> list[Notice]:
     return list(seen.values())
 
 
+def _credential_notices(provenance: Mapping[str, str]) -> list[Notice]:
+    """What content credentials say against the media being a camera's; it does not enter the score."""
+    told = []
+    if provenance.get("generated") and provenance["status"] in ("valid", "trusted"):
+        told.append("its content credentials say that a program made it up, in whole or in part")
+    if provenance.get("status") == "invalid":
+        told.append("it was changed after its content credentials were signed, or they are damaged")
+    return [Notice(code="credentials", message=text) for text in told]
+
+
 def _verdict(
-    faces: list[FaceResult], decisive: FaceResult | None, threshold: float, incomplete: bool, fusion: FusionModel | None
+    faces: list[FaceResult],
+    decisive: FaceResult | None,
+    joined: Joined | None,
+    incomplete: bool,
+    fusion: FusionModel | None,
 ) -> tuple[Verdict, list[str]]:
     if not faces:
         return "no_face", ["No face was found, so nothing can be said: this is not a finding that the media is real."]
-    if decisive is None or decisive.fused is None or decisive.interval is None:
+    if decisive is None or joined is None or fusion is None:
         why = "no detector gave a calibrated score for any face" if fusion else "no fusion was fitted for these weights"
         return "inconclusive", [f"There is no verdict: {why}."]
-    low, high = decisive.interval
-    reasons = _evidence(decisive, len(faces))
+    score, (low, high) = joined
+    reasons = _evidence(decisive, len(faces), score)
     weak = [words for flag, words in WEAK_QUALITY.items() if flag in decisive.quality]
     if weak:
         reasons.append(f"The face is {' and '.join(weak)}; scores of such faces are less reliable.")
-    fake = low >= threshold and decisive.fused >= threshold + MIN_LEAN
-    real = high < threshold and decisive.fused <= threshold - MIN_LEAN
-    if (fake or real) and weak:
-        lean = "fake" if fake else "real"
+    lean = fusion.decide(score, (low, high))
+    if lean == "inconclusive":
+        return lean, [_undecided(score, low, high, fusion), *reasons]
+    if weak:
         return "inconclusive", [f"The score points to {lean}, but a face of this quality carries no verdict.", *reasons]
-    if fake:
+    if lean == "fake":
         return "fake", reasons
-    if real and incomplete:
+    if incomplete:
         why = "part of the input could not be analysed"
         return "inconclusive", [f"The score points to real, but no all-clear is given: {why}.", *reasons]
-    if real:
-        return "real", [*reasons, fusion.blind_to] if fusion and fusion.blind_to else reasons
-    if low >= threshold or high < threshold:
-        return "inconclusive", [f"The score {decisive.fused:.2f} is too close to {threshold:.2f} to decide.", *reasons]
-    return "inconclusive", [
-        f"The interval {low:.2f} to {high:.2f} contains the threshold {threshold:.2f}: the evidence does not decide.",
-        *reasons,
-    ]
+    return "real", [*reasons, fusion.blind_to] if fusion.blind_to else reasons
 
 
-def _evidence(face: FaceResult, count: int) -> list[str]:
-    """Who says what of the deciding face, strongest contribution first."""
+def _undecided(score: float, low: float, high: float, fusion: FusionModel) -> str:
+    if fusion.real_below < score < fusion.threshold:
+        bounds = (fusion.threshold, fusion.real_below) if fusion.real_below > 0 else (fusion.threshold,)
+        digits = 3 if _said(score) in map(_said, bounds) else 2  # not "0.98 does not reach 0.98"
+        said, begins, *calm = (_said(value, digits) for value in (score, *bounds))
+        if calm:
+            return f"The score {said} lies between the verdicts: real is up to {calm[0]}, fake from {begins}."
+        return f"The score {said} does not reach {begins}, where verdicts begin."
+    other = "real" if score >= fusion.threshold else "fake"
+    span = f"{_said(low)} to {_said(high)}"
+    return f"The interval {span} reaches from one side to {other}: the evidence does not decide."
+
+
+def _said(value: float, digits: int = 2) -> str:
+    """Never 0.00 or 1.00: nothing here is that sure."""
+    least = 10**-digits
+    return f"{min(max(value, least), 1 - least):.{digits}f}"
+
+
+def _evidence(face: FaceResult, count: int, score: float) -> list[str]:
+    """Who says what of the most suspicious face, strongest contribution first."""
     reasons = []
     if count > 1:
-        reasons.append(f"Person {face.track} is the most suspicious of {count} and decides.")
+        reasons.append(
+            f"Person {face.track} is the most suspicious of {count}, with {_said(face.fused or 0.0)}; "
+            f"among {count} a high score by chance is likelier, so the file's is {_said(score)}."
+        )
     for name, value in sorted(face.contributions.items(), key=lambda item: -abs(item[1])):
-        score = face.detectors[name].score or 0.0
         direction = "towards fake" if value > 0 else "towards real"
-        reasons.append(f"{name} gives {score:.2f} and moves the fused score {direction}.")
-    silent = [name for name, score in face.detectors.items() if score.status != "ok"]
+        reasons.append(
+            f"{name} gives {_said(face.detectors[name].score or 0.0)} and moves the fused score {direction}."
+        )
+    silent = [name for name, found in face.detectors.items() if found.status != "ok"]
     if silent:
         reasons.append(f"No say: {', '.join(f'{name} ({face.detectors[name].reason})' for name in silent)}.")
     return reasons

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from detectors import backbone
 from detectors.base import Detector, DetectorConfig, DetectorOutput, Meta, Truth
-from detectors.checkpoints import match_state, one_file, read_torch
+from detectors.checkpoints import match_state, one_file, read_torch, set_aside
 from detectors.registry import register
 from preprocessing.blending.targets import face_xray
 from preprocessing.inputs import FaceInput
@@ -173,6 +173,7 @@ class FaceXray(Detector):
         state: dict[str, Tensor] = {}
         for key, value in read_torch(path).items():
             if key.startswith(UNUSED_HEAD):
+                set_aside(key)
                 continue
             for old, new in renamed.items():
                 if key.startswith(old):

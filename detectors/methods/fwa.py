@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 from detectors import backbone
 from detectors.base import Detector, DetectorConfig, DetectorOutput, Meta
-from detectors.checkpoints import match_state, one_file, read_torch
+from detectors.checkpoints import INDEX_SUFFIX, CheckpointError, match_state, one_file, read_torch, set_aside, tensor
 from detectors.registry import register
+from detectors.tf_checkpoint import is_table, open_bundle
 from preprocessing.inputs import FaceInput
 
 PYRAMID = (1, 2, 6)
@@ -192,21 +194,78 @@ class FWA(Detector):
 
     @classmethod
     def import_checkpoint(cls, paths: Sequence[Path]) -> tuple[FWAConfig, dict[str, Tensor]]:
-        """The authors' SPP-res50.pth; its two unused classifiers are dropped.
+        """The authors' SPP-res50.pth, its two unused classifiers dropped; or the index of FWA's TensorFlow checkpoint.
 
         Those networks take blue first and unscaled pixels: the first kernels are turned round and scaled to suit ours.
-        FWA's TensorFlow checkpoints are not read. Raises CheckpointError for any other network.
+        Raises CheckpointError for any other network.
         """
         path = one_file(paths, "fwa")
-        state: dict[str, Tensor] = {}
-        for key, value in read_torch(path).items():
-            if key.startswith(("resnet.resnet.fc.", "resnet.fc.")):
-                continue
-            if key.startswith("classifier."):
-                state[f"output.{key.removeprefix('classifier.')}"] = value
-            else:
-                state[f"backbone.{key.removeprefix('resnet.resnet.')}"] = value
-        config = FWAConfig()
-        match_state(state, cls(config).state_dict(), path.name)
+        slim = path.suffix.lower() == INDEX_SUFFIX or is_table(path)
+        config = FWAConfig(arch="resnet50") if slim else FWAConfig()
+        expected = cls(config).state_dict()
+        state = _from_slim(path, expected) if slim else _from_torch(path)
+        match_state(state, expected, path.name)
         state["backbone.conv1.weight"] = state["backbone.conv1.weight"].flip(1) * 255 * torch.tensor(STD)[:, None, None]
         return config, state
+
+
+def _from_torch(path: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for key, value in read_torch(path).items():
+        if key.startswith(("resnet.resnet.fc.", "resnet.fc.")):
+            set_aside(key)
+            continue
+        if key.startswith("classifier."):
+            state[f"output.{key.removeprefix('classifier.')}"] = value
+        else:
+            state[f"backbone.{key.removeprefix('resnet.resnet.')}"] = value
+    return state
+
+
+SLIM = "resnet_v1_50"
+_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_SLIM_LEAVES = frozenset({"weights", "biases", *_NORM.values()})
+_OURS = re.compile(r"backbone\.(?:layer(\d)\.(\d)\.)?(conv|bn|downsample\.)(\d)\.(\w+)")
+
+
+def _slim_name(key: str) -> str:
+    """TF-slim's name of one of our tensors."""
+    if key.startswith("output."):
+        return f"{SLIM}/logits/{'weights' if key.endswith('weight') else 'biases'}"
+    found = _OURS.fullmatch(key)
+    assert found is not None, key
+    block, unit, part, number, leaf = found.groups()
+    scope = f"block{block}/unit_{int(unit) + 1}/bottleneck_v1/" if block else ""
+    layer = "shortcut" if part == "downsample." else f"conv{number}"
+    norm = part == "bn" or (part == "downsample." and number == "1")
+    return f"{SLIM}/{scope}{layer}/{'BatchNorm/' + _NORM[leaf] if norm else 'weights'}"
+
+
+def _from_slim(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """TF-slim keeps kernels as height, width, in, out, the last layer's too. What the optimiser left is not read."""
+    bundle = open_bundle(path)
+    if not any(name.startswith(f"{SLIM}/") for name in bundle.entries):
+        scopes = ", ".join(list(dict.fromkeys(name.split("/")[0] for name in bundle.entries))[:6]) or "nothing"
+        raise CheckpointError(
+            f"{path.name} holds {scopes}; of FWA's TensorFlow networks {SLIM} is the one that is read"
+        )
+    counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
+    ours = {_slim_name(key): key for key in expected if key not in counters}
+    shapes = {name: _slim_shape(expected[key]) for name, key in ours.items()}
+    found = {
+        name: torch.empty(entry.shape, device="meta")
+        for name, entry in bundle.entries.items()
+        if name in ours or (name.startswith(f"{SLIM}/") and name.rsplit("/", 1)[1] in _SLIM_LEAVES)
+    }
+    match_state(found, {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, path.name)
+    set_aside(*(name for name in bundle.entries if name not in found))
+    state = {key: tensor(bundle.read(name)) for name, key in ours.items()}
+    kernels = {key: value.permute(3, 2, 0, 1).contiguous() for key, value in state.items() if value.ndim == 4}
+    return counters | state | kernels | {"output.weight": kernels["output.weight"].flatten(1)}
+
+
+def _slim_shape(ours: Tensor) -> tuple[int, ...]:
+    if ours.ndim == 1:
+        return tuple(ours.shape)
+    outputs, inputs, *window = ours.shape
+    return (*(window or (1, 1)), inputs, outputs)

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,7 +19,7 @@ from detectors.checkpoints import CheckpointError, match_state
 from detectors.methods.cnn_recurrent.head import Model, RecurrentHead
 from detectors.methods.cnn_recurrent.keras import read_head
 from detectors.methods.frame_cnn import FrameCNN, he_uniform
-from detectors.methods.frame_cnn.backbones import MOBILE, WIDTHS, Backbone, FrameBackbone
+from detectors.methods.frame_cnn.backbones import MOBILE, WIDTHS, Backbone, FrameBackbone, check_size
 from detectors.methods.frame_cnn.keras import is_frame_cnn
 from detectors.registry import register
 from preprocessing.inputs import ClipInput, FaceInput
@@ -41,13 +41,16 @@ class CNNRecurrentConfig(DetectorConfig):
         default=1.6, ge=1.0, le=3.0, description="side of the crop over the longer side of the landmark box"
     )
 
+    @model_validator(mode="after")
+    def _large_enough(self) -> CNNRecurrentConfig:
+        check_size(self.backbone, self.size)
+        return self
+
 
 @register(
     "cnn_recurrent",
     paper=CNNRecurrentConfig(),
-    compact=CNNRecurrentConfig(
-        model="temporal_max", units=64, backbone="mobilenetv1_stride8", hidden=128, frozen=False, size=112
-    ),
+    compact=CNNRecurrentConfig(model="temporal_max", units=64, backbone="mobilenetv1", hidden=128, frozen=False),
 )
 class CNNRecurrent(Detector):
     """A frame CNN up to fc1, shared by all frames, and a recurrent network over its features.
@@ -119,8 +122,7 @@ class CNNRecurrent(Detector):
         if len(frames) != 1 or len(heads) != 1:
             names = ", ".join(path.name for path in paths) or "none"
             raise CheckpointError(
-                "cnn_recurrent needs two Keras files, a frame CNN (Xception or EfficientNet-B0) and a recurrent "
-                f"network; given: {names}"
+                f"cnn_recurrent needs two Keras files, a frame CNN and a recurrent network; given: {names}"
             )
         frame, state = FrameCNN.import_checkpoint(frames)
         kept = {key: value for key, value in state.items() if not key.startswith("output.")}

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from detectors.backbone import MEAN, STD
 from detectors.base import Detector, DetectorConfig, DetectorOutput, Meta
 from detectors.checkpoints import match_state, one_file
-from detectors.methods.frame_cnn.backbones import MOBILE, WIDTHS, Backbone, FrameBackbone
+from detectors.methods.frame_cnn.backbones import MOBILE, WIDTHS, Backbone, FrameBackbone, check_size
 from detectors.methods.frame_cnn.keras import convert, read_frame_cnn
 from detectors.registry import register
 from preprocessing.inputs import FaceInput
@@ -30,6 +30,11 @@ class FrameCNNConfig(DetectorConfig):
     )
     hidden: int = Field(default=512, ge=1, description="units of fc1")
     dropout: tuple[float, ...] = Field(default=(0.4, 0.5), description="after fc1, one after another; published both")
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> FrameCNNConfig:
+        check_size(self.backbone, self.size)
+        return self
 
 
 def he_uniform(layer: nn.Linear) -> nn.Linear:
@@ -90,7 +95,7 @@ class FrameCNN(Detector):
 
     @classmethod
     def import_checkpoint(cls, paths: Sequence[Path]) -> tuple[FrameCNNConfig, dict[str, Tensor]]:
-        """A Keras weight file that the reference's trainer wrote, of Xception or EfficientNet-B0 with its head.
+        """A Keras weight file that the reference's trainer wrote, of any of its seven backbones with its head.
 
         The file tells neither the crop's size nor its margin: the defaults are assumed.
         """

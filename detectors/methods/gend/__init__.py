@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,7 +26,7 @@ from preprocessing.inputs import FaceInput
 class GendConfig(DetectorConfig):
     """Which encoder, the crop that it sees, what of it learns, and the loss."""
 
-    arch: Literal["clip_l14", "clip_b16", "clip_b32", "pe_l14", "mobilenetv1"] = "clip_l14"
+    arch: Literal["clip_l14", "clip_b16", "clip_b32", "pe_l14", "dinov3_l16", "mobilenetv1"] = "clip_l14"
     size: int = Field(default=224, ge=64, multiple_of=32, description="pixels; the published encoders see 224")
     margin: float = Field(
         default=1.6, ge=1.0, le=3.0, description="side of the crop over the longer side of the landmark box"
@@ -35,8 +35,17 @@ class GendConfig(DetectorConfig):
     normalised: bool = Field(
         default=True, description='the head sees features of length 1 ("LinearNorm" in the published configs)'
     )
+    patches: Literal["unused", "concatenated", "averaged"] = Field(
+        default="unused", description="dinov3_l16 only: the mean of the patch tokens, with the class token or beside it"
+    )
     uniformity: float = Field(default=0.5, ge=0)
     alignment: float = Field(default=0.1, ge=0)
+
+    @model_validator(mode="after")
+    def _has_patches(self) -> GendConfig:
+        if self.patches != "unused" and self.arch != "dinov3_l16":
+            raise ValueError(f"patches: only dinov3_l16 offers its patch tokens, {self.arch} does not")
+        return self
 
 
 @register("gend", paper=GendConfig(), compact=GendConfig(arch="mobilenetv1", size=160, learns="all", normalised=False))
@@ -74,17 +83,27 @@ class GenD(Detector):
             sized = {} if "dynamic_img_size" in known.options else {"img_size": config.size}
             self.encoder = timm.create_model(known.timm_name, **known.options, **sized)
             # In the last block patches still reach the class token; after it they have no part in the answer.
-            self.encoder.blocks[-1].norm1 = MappedNorm(self.encoder.blocks[-1].norm1)
-        self.head = nn.Linear(width, 2)
+            self.encoder.blocks[-1].norm1 = MappedNorm(self.encoder.blocks[-1].norm1, self.encoder.num_prefix_tokens)
+        self.head = nn.Linear(2 * width if config.patches == "concatenated" else width, 2)
         if config.learns == "norms":
             norms = [m for m in self.encoder.modules() if isinstance(m, nn.LayerNorm | nn.BatchNorm2d)]
             self.encoder.requires_grad_(False)
             for norm in norms:
                 norm.requires_grad_(True)
 
+    def features(self, batch: Tensor) -> Tensor:
+        """(B, 3, size, size) to what describes each picture (B, D)."""
+        features: Tensor
+        if self.config.patches == "unused":
+            features = self.encoder(batch)
+            return features
+        tokens = self.encoder.forward_features(batch)
+        token, mean = tokens[:, 0], tokens[:, self.encoder.num_prefix_tokens :].mean(1)
+        return torch.cat([token, mean], 1) if self.config.patches == "concatenated" else (token + mean) / 2
+
     def forward(self, batch: Tensor) -> DetectorOutput:
-        """(B, 3, size, size) RGB, in -1..1, for CLIP with CLIP's mean and deviation."""
-        features = self.encoder(batch)
+        """(B, 3, size, size) RGB with the encoder's own mean and deviation."""
+        features = self.features(batch)
         embedding = functional.normalize(features, dim=1)
         classes = self.head(embedding if self.config.normalised else features)
         return DetectorOutput(classes[:, 1] - classes[:, 0], embedding=embedding, aux={"classes": classes})
@@ -111,10 +130,11 @@ class GenD(Detector):
 
     @classmethod
     def import_checkpoint(cls, paths: Sequence[Path]) -> tuple[GendConfig, dict[str, Tensor]]:
-        """A published GenD (model.safetensors with its config.json beside it), on CLIP or the Perception Encoder L/14.
+        """A published GenD (model.safetensors with its config.json beside it), on CLIP, the Perception Encoder L/14 or
+        DINOv3 L/16.
 
         config.json says whether the head sees normalised features, which the weights do not show. Raises
-        CheckpointError for any other file, one on DINOv3 among them.
+        CheckpointError for any other file.
         """
         path = one_file(paths, "gend")
         state = published.read(path)

@@ -13,6 +13,8 @@ from detectors import backbone
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,14 @@ ENCODERS: dict[str, Encoder] = {
         backbone.STD,
         options={"num_classes": 0, "dynamic_img_size": True},
     ),
+    # Queries and values have biases in transformers' DINOv3, keys none: timm's "qkvb". It has no positions to learn.
+    "dinov3_l16": Encoder(
+        "vit_large_patch16_dinov3_qkvb",
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        patch=16,
+        options={"num_classes": 0, "global_pool": "token", "dynamic_img_size": True},
+    ),
 }
 
 
@@ -51,16 +61,17 @@ class PatchMap(nn.Module):
 
 
 class MappedNorm(nn.LayerNorm):
-    """A layer norm whose patch tokens pass through a picture on their way; the first token is the class."""
+    """A layer norm whose patch tokens pass through a picture on their way; `before` tokens, the class first, do not."""
 
-    def __init__(self, like: nn.LayerNorm) -> None:
+    def __init__(self, like: nn.LayerNorm, before: int) -> None:
         super().__init__(like.normalized_shape, like.eps)
-        self.weight, self.bias = like.weight, like.bias
+        self.weight, self.bias, self.before = like.weight, like.bias, before
         self.map = PatchMap()
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = super().forward(tokens)
-        return torch.cat([tokens[:, :1], self.map(tokens[:, 1:]).flatten(2).transpose(1, 2)], 1)
+        patches = self.map(tokens[:, self.before :]).flatten(2).transpose(1, 2)
+        return torch.cat([tokens[:, : self.before], patches], 1)
 
 
 class MeanOfMobileNet(nn.Module):

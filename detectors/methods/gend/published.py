@@ -10,13 +10,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detectors.checkpoints import CheckpointError, read_torch
+from detectors.checkpoints import CheckpointError, read_torch, set_aside
 from detectors.methods.gend.encoders import ENCODERS
 
 CLIP = "feature_extractor.vision_model."
 """transformers' CLIP inside a published GenD."""
 TIMM = "feature_extractor.backbone."
-_UNUSED = ("feature_extractor.visual_projection.weight", f"{CLIP}embeddings.position_ids")
+"""What holds the Perception Encoder, in timm's names, or DINOv3, in transformers'."""
+_DINO_TOKENS, _DINO_PATCHES = f"{TIMM}embeddings.register_tokens", f"{TIMM}embeddings.patch_embeddings.weight"
+_UNUSED = (
+    f"{TIMM}embeddings.mask_token",
+    "feature_extractor.visual_projection.weight",
+    f"{CLIP}embeddings.position_ids",
+)
 _OUTSIDE = {
     "embeddings.class_embedding": "cls_token",
     "embeddings.patch_embedding.weight": "patch_embed.proj.weight",
@@ -30,6 +36,31 @@ _BLOCK = {
     "mlp.fc1": "mlp.fc1",
     "mlp.fc2": "mlp.fc2",
 }
+_DINO_OUTSIDE = {
+    "embeddings.cls_token": "cls_token",
+    "embeddings.register_tokens": "reg_token",
+    "embeddings.patch_embeddings.weight": "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.bias": "patch_embed.proj.bias",
+    "norm.weight": "norm.weight",
+    "norm.bias": "norm.bias",
+}
+_DINO_BLOCK = {
+    "norm1.weight": "norm1.weight",
+    "norm1.bias": "norm1.bias",
+    "norm2.weight": "norm2.weight",
+    "norm2.bias": "norm2.bias",
+    "attention.q_proj.bias": "attn.q_bias",
+    "attention.v_proj.bias": "attn.v_bias",
+    "attention.o_proj.weight": "attn.proj.weight",
+    "attention.o_proj.bias": "attn.proj.bias",
+    "layer_scale1.lambda1": "gamma_1",
+    "layer_scale2.lambda1": "gamma_2",
+    "mlp.up_proj.weight": "mlp.fc1.weight",
+    "mlp.up_proj.bias": "mlp.fc1.bias",
+    "mlp.down_proj.weight": "mlp.fc2.weight",
+    "mlp.down_proj.bias": "mlp.fc2.bias",
+}
+"""transformers' DINOv3ViTModel (models/dinov3_vit), a layer's own names."""
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -70,15 +101,26 @@ def arch(state: Mapping[str, Tensor], what: str) -> str:
         raise CheckpointError(f"{what}: no CLIP with patches of shape {tuple(patches.shape)} is known here")
     if f"{TIMM}attn_pool.latent" in state:
         return "pe_l14"
-    reason = "its encoder is neither CLIP nor the Perception Encoder" if "model.linear.weight" in state else "no GenD"
-    raise CheckpointError(f"{what} is refused: {reason}; GenD_CLIP_L_14 and GenD_PE_L can be imported")
+    if _DINO_TOKENS in state and _DINO_PATCHES in state:
+        known = ENCODERS["dinov3_l16"]
+        patches = state[_DINO_PATCHES]
+        if (patches.shape[0], patches.shape[-1]) == (known.width, known.patch):
+            return "dinov3_l16"
+        raise CheckpointError(f"{what}: DINOv3 is known here as L/16, not with patches of {tuple(patches.shape)}")
+    reason = "its encoder is none of the three" if "model.linear.weight" in state else "no GenD"
+    raise CheckpointError(
+        f"{what} is refused: {reason}; a GenD on CLIP, the Perception Encoder L/14 or DINOv3 L/16 can be imported"
+    )
 
 
 def converted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state in this module's names; queries, keys and values joined, as timm has them."""
+    if _DINO_TOKENS in state:
+        return _dinov3(state)
     result: dict[str, Tensor] = {}
     for key, value in state.items():
         if key in _UNUSED:
+            set_aside(key)
             continue
         name = key.removeprefix(CLIP)
         stem, _, kind = name.rpartition(".")
@@ -95,10 +137,35 @@ def converted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif block and block[2] in _BLOCK:
             result[f"encoder.blocks.{block[1]}.{_BLOCK[block[2]]}.{kind}"] = value
         elif block and block[2] == "self_attn.q_proj":
-            parts = [state.get(key.replace("q_proj", f"{part}_proj")) for part in "qkv"]
-            if all(part is not None for part in parts):
-                joined = torch.cat([part for part in parts if part is not None])
-                result[f"encoder.blocks.{block[1]}.attn.qkv.{kind}"] = joined
+            result |= _joined(state, key, f"encoder.blocks.{block[1]}.attn.qkv.{kind}")
         elif not (block and block[2] in ("self_attn.k_proj", "self_attn.v_proj")):
+            result[key] = value
+    return result
+
+
+def _joined(state: Mapping[str, Tensor], queries: str, name: str) -> dict[str, Tensor]:
+    """Queries, keys and values as timm's one tensor; nothing where one of them is missing."""
+    parts = [state.get(queries.replace("q_proj", f"{part}_proj")) for part in "qkv"]
+    return {name: torch.cat([p for p in parts if p is not None])} if all(p is not None for p in parts) else {}
+
+
+def _dinov3(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A GenD on DINOv3; a name that is not known stays as it is, for the check that follows to name."""
+    result: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key in _UNUSED:
+            set_aside(key)
+            continue
+        name = key.removeprefix(TIMM)
+        layer = re.fullmatch(r"layer\.(\d+)\.(.+)", name)
+        if key.startswith("model.linear."):
+            result[f"head.{key.rpartition('.')[2]}"] = value
+        elif name in _DINO_OUTSIDE:
+            result[f"encoder.{_DINO_OUTSIDE[name]}"] = value
+        elif layer and layer[2] in _DINO_BLOCK:
+            result[f"encoder.blocks.{layer[1]}.{_DINO_BLOCK[layer[2]]}"] = value
+        elif layer and layer[2] == "attention.q_proj.weight":
+            result |= _joined(state, key, f"encoder.blocks.{layer[1]}.attn.qkv.weight")
+        elif not (layer and layer[2] in ("attention.k_proj.weight", "attention.v_proj.weight")):
             result[key] = value
     return result

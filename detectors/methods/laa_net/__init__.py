@@ -41,6 +41,9 @@ class LaaConfig(DetectorConfig):
     dropout: float = Field(default=0.4, ge=0, lt=1, description="in training, on C3 to C6, each number by itself")
     gated: bool = Field(default=True, description="E-FPN; False is a plain FPN")
     use_c2: bool = Field(default=False, description="a further skip from C2; in neither published model")
+    squeeze: bool = Field(
+        default=False, description="squeeze-and-excitation after each concatenation; in neither published model"
+    )
     freeze_backbone: bool = Field(
         default=False,
         description="the backbone's weights stay, its batch norms' statistics move: 6 epochs of the BI training",
@@ -99,7 +102,7 @@ class LaaNet(Detector):
         self.backbone: EfficientNetB4 | LightB4 = (
             EfficientNetB4() if config.arch == "efficientnet_b4" else LightB4((backbone.WIDTHS[0], *config.light))
         )
-        self.decoder = EFPN(self.backbone.channels, config.dropout, config.gated, config.use_c2)
+        self.decoder = EFPN(self.backbone.channels, config.dropout, config.gated, config.use_c2, config.squeeze)
         self.stride = 4 if config.arch == "efficientnet_b4" else 2
         width = self.decoder.outputs
         self.heatmap_head = map_head(width, config.hidden, 1)

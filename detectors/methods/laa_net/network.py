@@ -125,36 +125,46 @@ class EFPN(nn.Module):
     """[C2, C3, C4, C5, C6] to one map of `outputs` channels with twice C3's resolution (paper, section 3.3).
 
     Each skip passes where the decoder is not sure: it is weighed by 1 - sigmoid(decoder), channel by channel, and
-    appended to the decoder's own map. `gated` False appends it as it is (plain FPN). `use_c2` appends C2 at the end.
+    appended to the decoder's own map. `gated` False appends it as it is (plain FPN). `use_c2` appends C2 at the end,
+    gated by signed values as everywhere; plain, by what a ReLU leaves. `squeeze`: squeeze-and-excitation of a 16th of
+    the channels, without biases, after each concatenation.
     """
 
-    def __init__(self, channels: Sequence[int], dropout: float, gated: bool, use_c2: bool) -> None:
+    def __init__(self, channels: Sequence[int], dropout: float, gated: bool, use_c2: bool, squeeze: bool) -> None:
         super().__init__()
+        from timm.layers import SEModule  # heavy; only where a network is made
+
         c2, c3, c4, c5, c6 = channels
         self.gated = gated
         self.dropout = nn.Dropout(dropout)
         last = 2 * c3
+        end = [nn.ReLU()] if not (use_c2 and gated) else []
         self.steps = nn.ModuleList(
             [
                 nn.Sequential(unit(c6, c5, 3)),
                 nn.Sequential(unit(2 * c5, c4, 3), *double(c4)),
                 nn.Sequential(unit(2 * c4, c3, 3), *double(c3)),
-                nn.Sequential(Inception(last), *double(last), nn.ReLU()),
+                nn.Sequential(Inception(last), *double(last), *end),
             ]
         )
         self.widen_c2 = unit(c2, last, 3) if use_c2 else None
         self.outputs = 2 * last if use_c2 else last
+        joined = [2 * c5, 2 * c4, 2 * c3] + [2 * last] * use_c2
+        self.squeezes = nn.ModuleList(
+            SEModule(width, rd_channels=max(1, width // 16), bias=False) for width in joined if squeeze
+        )
 
-    def _join(self, found: Tensor, skip: Tensor) -> Tensor:
-        return torch.cat([found, (1 - found.sigmoid()) * skip if self.gated else skip], 1)
+    def _join(self, found: Tensor, skip: Tensor, number: int) -> Tensor:
+        joined = torch.cat([found, (1 - found.sigmoid()) * skip if self.gated else skip], 1)
+        return self.squeezes[number](joined) if self.squeezes else joined
 
     def forward(self, taps: Sequence[Tensor]) -> Tensor:
         c2, *deeper = taps
         c3, c4, c5, x = (self.dropout(tap) for tap in deeper)
-        for step, skip in zip(self.steps, (c5, c4, c3), strict=False):
-            x = self._join(step(x), skip)
+        for number, (step, skip) in enumerate(zip(self.steps, (c5, c4, c3), strict=False)):
+            x = self._join(step(x), skip, number)
         x = self.steps[3](x)
-        return x if self.widen_c2 is None else self._join(x, self.widen_c2(c2))
+        return x if self.widen_c2 is None else self._join(x, self.widen_c2(self.dropout(c2)), 3)
 
 
 def map_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

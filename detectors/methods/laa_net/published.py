@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from detectors.checkpoints import CheckpointError
+from detectors.checkpoints import CheckpointError, set_aside
 
 STAGE_STARTS = (0, 2, 6, 10, 16, 22, 30)
 """The published blocks are numbered through; timm's by stage."""
@@ -37,6 +37,7 @@ def converted(state: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
             twin = state.get(key.replace("inception_block.", "deconv_4.0.", 1))
             if twin is None or not torch.equal(twin, value):
                 raise CheckpointError(f"{what} is no LAA-Net as published: {key} and deconv_4.0 should be the same")
+            set_aside(key)
     return {_renamed(k): v for k, v in state.items() if not k.startswith("inception_block.")}
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detectors.backbone import MobileNetV1
-from detectors.checkpoints import CheckpointError, match_state, read_keras, read_torch, tensor
+from detectors.checkpoints import CheckpointError, match_state, read_keras, read_torch, set_aside, tensor
 
 FaceBackbone = Literal["inception_resnet_v1", "mobilenetv1"]
 
@@ -86,6 +86,7 @@ def read_facenet(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     expected = FaceNet().state_dict()
     # Older files do not count the batches that the statistics come from.
     counts = {key: torch.tensor(0) for key in expected if key.endswith("num_batches_tracked")}
+    set_aside(*(key for key in state if key.startswith("logits.")))
     kept = counts | {f"net.{key}": value for key, value in state.items() if not key.startswith("logits.")}
     match_state(kept, expected, name)
     return kept
