@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectors.base import Detector
+from train.checkpoint import FULL
 from train.recipe import (
     DataSplits,
     Recipe,
     RecipeError,
+    build_data,
     create_detector,
-    data_module,
     data_settings,
     describe,
     load_recipe,
@@ -57,29 +58,38 @@ def run(
         RecipeError: what is wrong with recipe, overrides, data or folder.
     """
     resolved = load_recipe(recipe, overrides)
-    settings = data_settings(resolved)
+    data_settings(resolved)
     import torch
 
-    from train.loop import steps_per_epoch
+    from train.optim import check
+    from train.ranks import training_batches
 
+    if workers is not None:
+        from train.distributed import check_gpus
+
+        check_gpus(workers)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RecipeError(f"device {device}: torch finds no GPU on this machine")
     torch.manual_seed(resolved.seed)
     detector = create_detector(resolved)
-    splits = data_module(resolved.data.kind).build(settings, resolved, detector, data)
-    steps = steps_per_epoch(len(splits.train), resolved.batch)
+    check(detector, resolved)
+    splits = build_data(resolved, detector, data)
+    steps = -(-len(training_batches(resolved, splits.train)) // resolved.accumulate)
     parameters = sum(p.numel() for p in detector.parameters())
     where = _where(workers, device)
     print(f"{resolved.name}: {resolved.detector} ({resolved.profile}), {parameters:,} parameters, on {where}")
-    print(json.dumps(splits.summary, indent=1, default=str))
+    items = f"{resolved.batch} x {resolved.accumulate}" if resolved.accumulate > 1 else str(resolved.batch)
     print(
         f"{len(splits.train):,} items to train on, {len(splits.validation):,} to validate on;"
-        f" {resolved.epochs} epochs of {steps:,} steps of {resolved.batch} items"
+        f" {resolved.epochs} epochs of {steps:,} steps of {items} items"
     )
     if dry_run:
         import yaml
 
         print(yaml.safe_dump(describe(resolved, detector, splits), sort_keys=False), end="")
         return None
+    print(json.dumps(splits.summary, indent=1, default=str))
     folder = out or RUNS / resolved.name
     if workers is None:
         _alone(resolved, detector, splits, folder, resume, device)
@@ -113,6 +123,8 @@ def _alone(recipe: Recipe, detector: Detector, splits: DataSplits, folder: Path,
         told = monitor.progress
         result = train(detector, splits, recipe, folder, resume=resume, device=device, progress=told, on_epoch=epoch)
     ended = "stopped by Ctrl-C (continue with --resume); " if result.interrupted else ""
+    if result.early:
+        ended = f"stopped early (patience {recipe.patience}); "
     print(f"{ended}best: epoch {result.best.epoch + 1}, validation AUC {result.best.auc:.4f}, in {folder}")
 
 
@@ -138,6 +150,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, metavar="DIR", help=f"the run folder (default {RUNS}/NAME)")
     made.add_argument("--resume", action="store_true", help="continue the run in the run folder")
     made.add_argument("--dry-run", action="store_true", help="print the resolved recipe, counts and steps")
+    made.add_argument("--allow-leaks", action="store_true", help="train although both sides share people or pictures")
     made.add_argument("--local", action="store_true", help="train in this process, without Ray (the default here)")
     made.add_argument("--workers", metavar="N", help="train with N processes on Ray Train; 2-4: any number of these")
     made.add_argument("--gpu", action="store_true", help="on Ray Train, a GPU a worker")
@@ -163,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.recipe,
             data=given.data,
             out=given.out,
-            overrides=given.overrides,
+            overrides=[*given.overrides, *(["data.settings.allow_leaks=true"] if given.allow_leaks else [])],
             resume=given.resume,
             dry_run=given.dry_run,
             workers=_workers(given),
@@ -171,6 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except RecipeError as error:
         print(f"python -m train: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in FULL and error.filename is None:
+            raise
+        what = "no room to write: " if error.errno in FULL else ""
+        print(f"python -m train: {what}{error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped before the first epoch was done: nothing was kept", file=sys.stderr)
@@ -180,6 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _workers(given: argparse.Namespace) -> Workers | None:
     """None: alone, in this process. Raises RecipeError."""
+    if JOB in os.environ and not (given.storage_path or given.dry_run or (given.out and given.out.is_absolute())):
+        raise RecipeError(
+            "a submitted job runs in a copy of the working directory, where its run would be lost: name a place that"
+            " lasts with --storage-path, or an absolute --out"
+        )
     asked = [given.workers, given.gpu, given.address, given.storage_path, given.max_failures is not None]
     if given.local:
         if any(asked):

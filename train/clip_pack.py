@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -17,7 +16,9 @@ from numpy.typing import NDArray
 from preprocessing.crops import face_square
 from preprocessing.errors import MediaError
 from preprocessing.types import Frame, Image, Points, Track
-from train.faces import SMALLEST_FACE, VIDEOS, _files, _fraction, person_of
+from train.faces import SMALLEST_FACE
+from train.fingerprints import joined, perceptual_hash
+from train.packs import BROKEN, VIDEOS, Stored, encoded, held_out, in_one, media_files, person_of, picture, unreserved
 from train.recipe import RecipeError
 
 PACK = Path(".local/train/clips.npz")
@@ -27,14 +28,18 @@ STORED_SIDE = 224
 """Pixels; clips with larger crops are shrunk, all frames by one factor."""
 LONGEST_SIDE = 1280
 """Pixels of a frame that faces are looked for in; larger frames are shrunk first."""
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+QUALITY = 92
+"""Of the stored JPEGs."""
+LOOKED_AT = 8
+"""Frames of a clip that are compared with others'."""
 
 
 @dataclass(frozen=True)
-class ClipPack:
+class ClipPack(Stored):
     """Stored clips: JPEG crops, `ends` (F,) of each in `jpegs`, `points` (F, 68, 2) in their pixels; `clip_ends` (N,)
     in frames; `source` (the person or the video), `dataset` and `sha256` (of the video) of each clip, (N,)."""
 
+    maker: ClassVar[str] = "python -m train.clips pack"
     jpegs: NDArray[np.uint8]
     ends: NDArray[np.int64]
     points: Points
@@ -42,6 +47,15 @@ class ClipPack:
     source: NDArray[np.str_]
     dataset: NDArray[np.str_]
     sha256: NDArray[np.str_]
+
+    @staticmethod
+    def is_in(path: Path) -> bool:
+        """Whether the file is a pack of clips, not of single faces. Raises RecipeError where it is no .npz."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return "clip_ends" in stored
+        except BROKEN as error:
+            raise RecipeError(f"{path} is no pack of faces or clips: {error}") from error
 
     def __len__(self) -> int:
         return len(self.clip_ends)
@@ -59,26 +73,11 @@ class ClipPack:
 
     def image(self, clip: int, index: int) -> Image:
         """(H, W, 3) RGB; crops of one clip may differ in size."""
-        frame = self._first(clip) + index
-        start = int(self.ends[frame - 1]) if frame else 0
-        return cv2.cvtColor(cv2.imdecode(self.jpegs[start : self.ends[frame]], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        return picture(self.jpegs, self.ends, self._first(clip) + index)
 
-    @classmethod
-    def load(cls, path: Path) -> ClipPack:
-        """Raises RecipeError where `path` is no pack."""
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
-        except (OSError, ValueError, KeyError) as error:
-            raise RecipeError(f"{path} is not a file that `python -m train.clips pack` wrote: {error}") from error
-
-    def save(self, path: Path) -> None:
-        """Whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez(file, **{name: getattr(self, name) for name in self.__dataclass_fields__})
-        part.replace(path)
+    def looked_at(self, clip: int) -> list[int]:
+        """At most LOOKED_AT of its frames, evenly spread."""
+        return np.unique(np.linspace(0, self.frames(clip) - 1, LOOKED_AT).round().astype(int)).tolist()
 
 
 @dataclass(frozen=True)
@@ -90,20 +89,18 @@ class StoredClip:
 
 
 def split(
-    pack: ClipPack, usable: NDArray[np.int64], held_out: float, seed: int
+    pack: ClipPack, usable: NDArray[np.int64], share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of the `usable` clips those to train on and those to validate on, no source in both; by the hash of the source,
     so that adding clips moves nobody from one to the other."""
-    held = np.array([_fraction(f"{seed}/{pack.source[row]}") < held_out for row in usable], bool)
+    held = held_out(pack.source[usable], share, seed)
     return usable[~held], usable[held]
 
 
 def join(clips: list[StoredClip], source: list[str], dataset: list[str], sha256: list[str]) -> ClipPack:
     """One pack of them all."""
-    jpegs = [data for clip in clips for data in clip.jpegs]
     return ClipPack(
-        np.frombuffer(b"".join(jpegs), np.uint8),
-        np.cumsum([len(data) for data in jpegs]).astype(np.int64),
+        *in_one([data for clip in clips for data in clip.jpegs]),
         np.concatenate([clip.points for clip in clips]).astype(np.float32),
         np.cumsum([len(clip.jpegs) for clip in clips]).astype(np.int64),
         np.array(source),
@@ -135,10 +132,7 @@ def store_clip(images: list[Image], landmarks: Points) -> StoredClip | None:
             size = (max(round(crop.shape[1] * scale), 1), max(round(crop.shape[0] * scale), 1))
             factors = np.array([size[0] / crop.shape[1], size[1] / crop.shape[0]], np.float32)
             crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
-        done, data = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), JPEG)
-        if not done:
-            raise RuntimeError("the JPEG encoder refused a face crop")
-        jpegs.append(bytes(data))
+        jpegs.append(encoded(crop, QUALITY))
         moved.append((points - (left, top) + 0.5) * factors - 0.5)
     return StoredClip(jpegs, np.stack(moved).astype(np.float32))
 
@@ -157,19 +151,14 @@ def pack_videos(
     """
     from train.landmark_data import FaceReader
 
-    videos = [(dataset, path) for dataset, path in _files(root) if path.suffix.lower() in VIDEOS]
+    videos = [(dataset, path) for dataset, path in media_files(root) if path.suffix.lower() in VIDEOS]
     reader = FaceReader()
     found: list[StoredClip] = []
     sources: list[str] = []
     datasets: list[str] = []
     shas: list[str] = []
     left: Counter[str] = Counter()
-    began = last = time.monotonic()
-    for count, (dataset, path) in enumerate(videos, 1):
-        sha = hashlib.sha256(path.read_bytes()).hexdigest()
-        if sha[0] in reserved:
-            left["reserved"] += 1
-            continue
+    for dataset, path, sha in unreserved(videos, reserved, left, found, "clips"):
         try:
             for run in _runs(path, length, clips):
                 stored = _clip_of(run, reader.track(run), shortest)
@@ -183,16 +172,23 @@ def pack_videos(
         except MediaError as error:
             left["unreadable"] += 1
             print(f"{path}: {error}", file=sys.stderr)
-        if time.monotonic() - last > 10:
-            last = time.monotonic()
-            remaining = (last - began) / count * (len(videos) - count)
-            print(f"{count}/{len(videos)} videos, {len(found)} clips, {remaining:.0f} s left", file=sys.stderr)
     if not found:
         raise RecipeError(f"no clip of a face was found in {len(videos)} videos under {root} ({dict(left)})")
-    pack = join(found, sources, datasets, shas)
+    pack = with_joined_sources(join(found, sources, datasets, shas))
     pack.save(out)
     print(f"{len(pack)} clips of {len(videos)} videos in {out}; left out: {dict(left)}", file=sys.stderr)
     return pack
+
+
+def with_joined_sources(pack: ClipPack) -> ClipPack:
+    """The pack with sources that show the same picture as one."""
+    clips, places = zip(*((clip, i) for clip in range(len(pack)) for i in pack.looked_at(clip)), strict=True)
+    hashes = np.stack(
+        [perceptual_hash(pack.image(c, i), pack.landmarks(c)[i]) for c, i in zip(clips, places, strict=True)]
+    )
+    named = joined(pack.source[list(clips)], hashes)
+    first = np.searchsorted(np.array(clips), np.arange(len(pack)))
+    return replace(pack, source=named[first])
 
 
 def _clip_of(run: list[Frame], track: Track | None, shortest: int) -> StoredClip | str:

@@ -13,7 +13,6 @@ import argparse
 import difflib
 import hashlib
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,21 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from detectors.base import Detector
-from preprocessing.blending import BlendError, Degradation, PostAugmentation, sample_rng
+from preprocessing.blending import BlendError, sample_rng
 from preprocessing.blending.clips import CLIP_FAMILIES, FaceClip, FakeStream, blend_stream
+from preprocessing.blending.rendered import RENDERED, rendered_stream
 from preprocessing.blending.swap_families import FAMILIES, needs_donor, swap_stream
-from preprocessing.crops import face_input, face_square
-from preprocessing.inputs import ClipInput, FaceInput
+from preprocessing.inputs import ClipInput
 from preprocessing.landmarks import flip_points, to_81
-from preprocessing.settings import Strict
-from preprocessing.types import Points
+from train import faces as packs
+from train import leaks
+from train.clip_crop import ClipCrop
 from train.clip_pack import PACK, STORED_MARGIN, ClipPack, pack_videos, split
+from train.leak_sides import of_clips
+from train.moving_stills import Stills, mirrored, moving_still
+from train.real_faces import packed
 from train.recipe import DataSplits, EpochDataset, Recipe, RecipeError
+from train.shared_settings import ChangeSettings
 
 TRIES = 5
 """Clips that are tried, one after another, where nothing can be blended."""
@@ -42,10 +46,10 @@ SHORTEST_PART = 1 / 3
 """Of a clip, the least that is manipulated where only a part is."""
 DONOR_FRAMES = 8
 """Pictures of another person that a swap chooses from."""
-KNOWN = (*CLIP_FAMILIES, *FAMILIES)
+KNOWN = (*CLIP_FAMILIES, *FAMILIES, *RENDERED)
 
 
-class Settings(Strict):
+class Settings(ChangeSettings):
     """Which clips, which manipulations, and what is done to real and fake alike."""
 
     pack: Path | None = Field(default=None, description=f"packed clips; default {PACK}, made from --data")
@@ -58,15 +62,12 @@ class Settings(Strict):
         default=False, description="shorter clips too: the last frame is repeated and does not count; else left out"
     )
     windows: int = Field(default=1, ge=1, description="pairs made of each clip in an epoch")
-    flip: float = Field(default=0.5, ge=0, le=1, description="odds of the mirror image, of the whole clip")
-    post: bool = Field(default=True, description="changes of colour and JPEG, the same in all frames of both")
-    degrade: bool = Field(default=True, description="resolution, blur, noise and JPEG, drawn for both alike")
     face_sides: tuple[float, float] = Field(default=(48, 192), description="pixels that faces are brought down to")
-    qualities: tuple[int, int] = Field(default=(30, 100), description="of the JPEG passes")
-    margin_jitter: float = Field(default=0.1, ge=0, le=0.3, description="relative, either way")
-    shift_jitter: float = Field(default=0.04, ge=0, le=0.2, description="of the face's side, either way")
+    stills: float = Field(default=0.0, ge=0, le=1, description="odds of a still under a moving camera for a real clip")
+    faces: Path | None = Field(default=None, description=f"pack of these stills; default {packs.PACK}")
     held_out: float = Field(default=0.15, gt=0, lt=1, description="share of the people and sources that validate")
     validation_items: int = Field(default=200, ge=1, description="pairs in validation, at most")
+    allow_leaks: bool = Field(default=False, description=leaks.ALLOW)
 
     @model_validator(mode="after")
     def _some_known_family(self) -> Settings:
@@ -78,6 +79,17 @@ class Settings(Strict):
         if min(self.families.values(), default=0) < 0 or not self.odds:
             raise ValueError("families needs odds of at least 0, one of them above 0 that is not held out")
         return self
+
+    @model_validator(mode="after")
+    def _some_family_of_stills(self) -> Settings:
+        if self.stills and not self.still_odds:
+            raise ValueError("stills can be blended and swapped, and families has reenactments only")
+        return self
+
+    @property
+    def still_odds(self) -> dict[str, float]:
+        """Those of them that can be made of a face without expressions to follow."""
+        return {name: odds for name, odds in self.odds.items() if name not in FAMILIES or needs_donor(name)}
 
     @property
     def odds(self) -> dict[str, float]:
@@ -94,11 +106,30 @@ class ClipPairs(EpochDataset):
     of the real frames in both.
     """
 
-    def __init__(self, pack: ClipPack, rows: NDArray[np.int64], spec: ClipInput, settings: Settings, seed: int) -> None:
+    def __init__(
+        self,
+        pack: ClipPack,
+        rows: NDArray[np.int64],
+        spec: ClipInput,
+        settings: Settings,
+        seed: int,
+        stills: Stills | None = None,
+    ) -> None:
         """Raises RecipeError where a family shows another person and all clips are of one."""
-        self.pack, self.rows, self.spec, self.settings, self.seed = pack, rows, spec, settings, seed
+        self.pack, self.rows, self.spec, self.settings, self.seed, self.stills = (
+            pack,
+            rows,
+            spec,
+            settings,
+            seed,
+            stills,
+        )
         sources = pack.source[rows]
-        if len(np.unique(sources)) < 2 and any(name in FAMILIES and needs_donor(name) for name in settings.odds):
+        if (
+            stills is None
+            and len(np.unique(sources)) < 2
+            and any(name in FAMILIES and needs_donor(name) for name in settings.odds)
+        ):
             raise RecipeError("swap families show another person, and all clips are of one: hold them out")
 
     def __len__(self) -> int:
@@ -119,12 +150,16 @@ class ClipPairs(EpochDataset):
     def _item(self, row: int, rng: np.random.Generator) -> dict[str, Any]:
         chosen, length = self.settings, self.spec.length
         flipped = bool(rng.random() < chosen.flip)
-        there = self.pack.frames(row)
-        span = min((length - 1) * self.spec.stride + 1, there)
-        start = int(rng.integers(there - span + 1))
-        clip = self._clip(row, range(start, start + span), flipped)
+        span = (length - 1) * self.spec.stride + 1
+        if self.stills is not None and rng.random() < chosen.stills:
+            clip, stream = self._of_still(self.stills, span, flipped, rng)
+        else:
+            there = self.pack.frames(row)
+            span = min(span, there)
+            start = int(rng.integers(there - span + 1))
+            clip = self._clip(row, range(start, start + span), flipped)
+            stream = self._fake(row, clip, flipped, rng)
         shown = range(0, span, self.spec.stride)
-        stream = self._fake(row, clip, flipped, rng)
         first, last = 0, len(shown)
         if rng.random() < chosen.partial:
             run = int(rng.integers(max(round(SHORTEST_PART * last), 1), last + 1))
@@ -135,10 +170,10 @@ class ClipPairs(EpochDataset):
             stream.frame(index) if first <= number < last else (clip.frames[index], empty)
             for number, index in enumerate(shown)
         ]
-        crop = _Crop.draw(rng, self.spec.face, chosen, clip.landmarks)
+        crop = ClipCrop.draw(rng, self.spec.face, chosen, clip.landmarks)
         points = [clip.landmarks[index] for index in shown]
-        real = [crop.image(clip.frames[index], points[n], n) for n, index in enumerate(shown)]
-        fake = [crop.image(image, points[n], n) for n, (image, _) in enumerate(fakes)]
+        real = crop.images([clip.frames[index] for index in shown], points)
+        fake = crop.images([image for image, _ in fakes], points)
         masks = [crop.mask(mask, points[n], seen=first <= n < last) for n, (_, mask) in enumerate(fakes)]
         frame_label = np.zeros((2, length), np.float32)
         frame_label[1, first:last] = 1
@@ -163,58 +198,40 @@ class ClipPairs(EpochDataset):
         return FaceClip(frames, points)
 
     def _fake(self, row: int, clip: FaceClip, flipped: bool, rng: np.random.Generator) -> FakeStream:
-        odds = self.settings.odds
-        values = np.array(list(odds.values()))
-        family = list(odds)[int(rng.choice(len(odds), p=values / values.sum()))]
+        family = _drawn(self.settings.odds, rng)
         if family in CLIP_FAMILIES:
             return blend_stream(clip, family, rng)
+        if family in RENDERED:
+            return rendered_stream(clip, family, rng)
         if not needs_donor(family):
             return swap_stream(clip, family, rng)
         others = self.rows[self.pack.source[self.rows] != self.pack.source[row]]
+        if self.stills is not None and (not len(others) or rng.random() < 0.5):
+            image, points, _ = self.stills.draw(rng)
+            image, points = mirrored(image, points, flipped)
+            return swap_stream(clip, family, rng, FaceClip([image], points[None]))
         other = int(others[int(rng.integers(len(others)))])
         indices = np.unique(np.linspace(0, self.pack.frames(other) - 1, DONOR_FRAMES).round().astype(int)).tolist()
         return swap_stream(clip, family, rng, self._clip(other, indices, flipped))
 
+    def _of_still(
+        self, stills: Stills, span: int, flipped: bool, rng: np.random.Generator
+    ) -> tuple[FaceClip, FakeStream]:
+        image, points, source = stills.draw(rng)
+        clip = moving_still(*mirrored(image, points, flipped), span, rng)
+        family = _drawn(self.settings.still_odds, rng)
+        if family in CLIP_FAMILIES:
+            return clip, blend_stream(clip, family, rng)
+        if family in RENDERED:
+            return clip, rendered_stream(clip, family, rng)
+        other, there, _ = stills.draw(rng, unlike=source)
+        other, there = mirrored(other, there, flipped)
+        return clip, swap_stream(clip, family, rng, FaceClip([other], there[None]))
 
-class _Crop:
-    """What all frames of both clips go through alike; only the noise differs from frame to frame."""
 
-    def __init__(
-        self,
-        post: PostAugmentation | None,
-        worse: Degradation | None,
-        spec: FaceInput,
-        shift: NDArray[np.float64],
-        side: float,
-    ) -> None:
-        self.post, self.worse, self.spec, self.shift, self.side = post, worse, spec, shift, side
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, spec: FaceInput, chosen: Settings, landmarks: Points) -> _Crop:
-        post = PostAugmentation.draw(rng)
-        worse = Degradation.draw(rng, chosen.face_sides, chosen.qualities)
-        margin = spec.margin * (1 + float(rng.uniform(-chosen.margin_jitter, chosen.margin_jitter)))
-        side = float(np.median([face_square(points[:68], 1.0)[2] for points in landmarks]))
-        shift = rng.uniform(-chosen.shift_jitter, chosen.shift_jitter, 2) * side
-        used = post if chosen.post else None, worse if chosen.degrade else None
-        return cls(*used, replace(spec, margin=margin), shift, side)
-
-    def image(self, image: NDArray[np.uint8], points: Points, number: int) -> NDArray[np.uint8]:
-        changed, factor = image, 1.0
-        if self.post is not None:
-            changed = self.post(changed)
-        if self.worse is not None:
-            noisy = replace(self.worse, noise_seed=(self.worse.noise_seed + number) % 2**32)
-            changed, factor = noisy(changed, self.side)
-        # Pixel centres are at whole coordinates on both sides of the resize.
-        return face_input(changed, (0, 0), (points[:68] + self.shift + 0.5) * factor - 0.5, self.spec)
-
-    def mask(self, mask: NDArray[np.float32], points: Points, seen: bool) -> NDArray[np.float32]:
-        if not seen:
-            return np.zeros((self.spec.size, self.spec.size), np.float32)
-        weights: Any = mask
-        cut: Any = face_input(weights, (0, 0), points[:68] + self.shift, self.spec)
-        return np.clip(np.asarray(cut, np.float32), 0, 1)
+def _drawn(odds: dict[str, float], rng: np.random.Generator) -> str:
+    values = np.array(list(odds.values()))
+    return list(odds)[int(rng.choice(len(odds), p=values / values.sum()))]
 
 
 def build(settings: Settings, recipe: Recipe, detector: Detector, data: Path | None) -> DataSplits:
@@ -222,6 +239,7 @@ def build(settings: Settings, recipe: Recipe, detector: Detector, data: Path | N
 
     Raises:
         RecipeError: a detector of other input, no pack and no folder, or clips that are all too short.
+        LeakError: both sides share a picture.
     """
     spec = detector.input
     if not isinstance(spec, ClipInput):
@@ -248,6 +266,9 @@ def build(settings: Settings, recipe: Recipe, detector: Detector, data: Path | N
             f"clips are stored with margin {STORED_MARGIN:g}, less than config.margin {spec.face.margin:g}"
         )
     train, validation = split(pack, usable, settings.held_out, recipe.seed)
+    faces, clip_of = of_clips(pack, path)
+    rows = [np.flatnonzero(np.isin(clip_of, part)) for part in (train, validation)]
+    report = leaks.check_rows(faces, rows[0], rows[1], settings.allow_leaks)
     summary = {
         "pack": path.name,
         "pack_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -258,13 +279,32 @@ def build(settings: Settings, recipe: Recipe, detector: Detector, data: Path | N
         "validation_sources": len(np.unique(pack.source[validation])),
         "families": settings.odds,
         "held out": sorted(settings.hold_out),
+        **report.summary(),
     }
-    held = settings.model_copy(update={"windows": 1})
+    still, judged = _stills(settings, recipe, summary, set(pack.source[train]), set(pack.source[validation]))
     return DataSplits(
-        ClipPairs(pack, train, spec, settings, recipe.seed),
-        ClipPairs(pack, validation[: settings.validation_items], spec, held, recipe.seed + 1),
+        ClipPairs(pack, train, spec, settings, recipe.seed, still),
+        ClipPairs(pack, validation[: settings.validation_items], spec, settings, recipe.seed + 1, judged),
         summary,
     )
+
+
+def _stills(
+    settings: Settings, recipe: Recipe, summary: dict[str, Any], trained: set[str], judged: set[str]
+) -> tuple[Stills, Stills] | tuple[None, None]:
+    """Stills to train and to validate with, no person of the one side's clips among the other side's stills."""
+    if not settings.stills:
+        return None, None
+    chosen = packs.Settings(held_out=settings.held_out)
+    faces, train, validation, told = packed(settings.faces or packs.PACK, None, chosen, recipe.seed)
+    sides = [
+        np.array([row for row in rows.tolist() if faces.sources[row] not in others], np.int64)
+        for rows, others in ((train, judged), (validation, trained))
+    ]
+    summary["stills"] = {**told, "train": len(sides[0]), "validation": len(sides[1])}
+    if min(len(rows) for rows in sides) == 0:
+        raise RecipeError(f"the pack {told['pack']} has no people for stills beside those of the clips")
+    return Stills(faces, sides[0]), Stills(faces, sides[1])
 
 
 def main(arguments: list[str] | None = None) -> int:

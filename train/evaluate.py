@@ -2,211 +2,190 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detectors.local import LocalStages, analyse_file
-from detectors.result import AnalysisResult
-from preprocessing.errors import MediaError
+from detectors.fusion import fitted_overlap
+from detectors.local import LocalStages
+from detectors.pipeline import choose
+from preprocessing.inputs import FaceInput
 from preprocessing.settings import Settings
-from train.metrics import proportion, summary
+from train.delong import compare
+from train.labelled import Item, read_items
+from train.levels import FUSED, LEVELS, Level, cluster, level_figures
+from train.measure import Row, RowStore, detector_scores, measure, run_all
+from train.metrics import proportion
+from train.robustness import grid, measure_perturbed, steps_of
 
-MEDIA_SUFFIXES = {
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".heic",
-    ".mp4",
-    ".mov",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".mpg",
-    ".mpeg",
-    ".m4v",
-}
-LABELS = {"real": 0, "fake": 1, "0": 0, "1": 1}
+__all__ = ["Item", "Told", "detector_scores", "evaluate", "read_items", "report", "to_json"]
 
-
-@dataclass(frozen=True)
-class Item:
-    """One labelled file: `label` 0 real, 1 fake."""
-
-    path: Path
-    label: int
-    dataset: str = ""
-    method: str = ""
-    split: str = ""
-    sha256: str = ""
-
-    def digest(self) -> str:
-        """sha256 of the file, from the manifest or computed."""
-        return self.sha256 or hashlib.sha256(self.path.read_bytes()).hexdigest()
-
-
-def read_items(
-    data: Path,
-    *,
-    split: str | None = None,
-    sha_prefix: str | None = None,
-    kind: str | None = None,
-    without: Collection[str] = (),
-) -> list[Item]:
-    """The labelled files of a manifest, or of a folder that has one or folders called real/ and fake/.
-
-    `split` and `kind` (image, video) keep rows with that value; `sha_prefix` keeps files whose sha256 begins with one
-    of its digits; `without` leaves data sets out. Raises ValueError that names the file, the line and what is wrong.
-    """
-    manifest = (
-        data
-        if data.is_file()
-        else next((data / n for n in ("MANIFEST.csv", "manifest.csv") if (data / n).is_file()), None)
-    )
-    items = _from_manifest(manifest, split, kind) if manifest else _from_folders(data)
-    items = [item for item in items if item.dataset not in without]
-    if sha_prefix:
-        items = [item for item in items if item.digest()[0] in sha_prefix]
-    if not items:
-        raise ValueError(
-            f"{data}: no labelled media found; give a MANIFEST.csv (path,label) or folders real/ and fake/"
-        )
-    return items
-
-
-def _from_manifest(manifest: Path, split: str | None, kind: str | None) -> list[Item]:
-    items = []
-    with manifest.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"path", "label"} <= set(rows.fieldnames or ()):
-            raise ValueError(
-                f"{manifest}: needs the columns path and label, has {', '.join(rows.fieldnames or ['none'])}"
-            )
-        for number, row in enumerate(rows, start=2):
-            if split and row.get("split") != split:
-                continue
-            if kind and row.get("kind", kind) != kind:
-                continue
-            if row["label"] not in LABELS:
-                raise ValueError(f"{manifest}, line {number}: label {row['label']!r} is not real, fake, 0 or 1")
-            fields = {key: row.get(key) or "" for key in ("dataset", "method", "split", "sha256")}
-            items.append(Item(manifest.parent / row["path"], LABELS[row["label"]], **fields))
-    return items
-
-
-def _from_folders(data: Path) -> list[Item]:
-    return [
-        Item(path, label, dataset=data.name)
-        for name, label in (("real", 0), ("fake", 1))
-        for path in sorted((data / name).rglob("*"))
-        if path.suffix.lower() in MEDIA_SUFFIXES
-    ]
+Told = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done and how much there is."""
+DECIDED = ("real", "fake")
 
 
 def evaluate(
     items: Sequence[Item],
     stages: LocalStages,
     settings: Settings | None = None,
-    progress: Callable[[int, Item], None] = lambda done, item: None,
+    told: Told = lambda what, done, total: None,
+    *,
+    levels: Sequence[Level] = LEVELS,
+    perturb: Sequence[str] = (),
+    jobs: int = 1,
+    save: Path | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Analyse every file as `unmask scan` does and summarise; the form is DESIGN's evaluation JSON.
+    """Analyse every file as `unmask scan` does and summarise; the form is DESIGN's evaluation JSON, and more keys.
 
-    A file without a score (no face, not readable) counts against `coverage` and enters no other figure.
+    `perturb`: suites of preprocessing.perturb, or "all". `jobs`: files at once. `save`: a folder that keeps each file's
+    numbers, so that a run that is repeated goes on. Ctrl-C ends the analysis and summarises what there is: `partial`.
+    A file without a score (no face, not readable) counts in `coverage` and `outcomes` and enters no other figure.
+
+    Raises PerturbationError for an unknown suite and OSError where `save` cannot be written.
     """
-    rows = []
-    for done, item in enumerate(items):
-        progress(done, item)
-        rows.append(_analyse(item, stages, settings))
-    return {"items": len(rows), **report(rows)}
+    # Heatmaps change no score and cost as much as the scores do.
+    settings = (settings or Settings()).model_copy(update={"heatmaps": 0})
+    infos = choose(stages.infos(), settings.detectors)
+    suites = steps_of(perturb)
+    store = RowStore(save, stages, settings) if save else None
+    steps = list(dict.fromkeys(step for chosen in suites.values() for step in chosen))
+    count = len(items) * (1 + len(steps))
 
+    def seen(done: int, _: int, stopping: bool) -> None:
+        told("stopping" if stopping else "clean", done, count)
 
-def _analyse(item: Item, stages: LocalStages, settings: Settings | None) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "path": str(item.path),
-        "label": item.label,
-        "dataset": item.dataset,
-        "method": item.method,
-        "sha256": item.digest() if item.path.is_file() else "",
-        "score": None,
-        "verdict": "failed",
-        "detectors": {},
-        "logits": {},
+    found, stopped = run_all(items, lambda item: measure(item, stages, settings, store), jobs, seen)
+    rows = [found[place] for place in sorted(found)]
+    perturbed: dict[Any, list[Row]] = {}
+    for number, step in enumerate(steps, 1):
+        if stopped:
+            break
+
+        def seen_step(done: int, _: int, stopping: bool, step: Any = step, before: int = number * len(items)) -> None:
+            told("stopping" if stopping else f"{step.name}-{step.level}", before + done, count)
+
+        def work(pair: tuple[Item, Row], step: Any = step) -> Row:
+            return measure_perturbed(*pair, step, stages, settings, store, seed)
+
+        done, stopped = run_all(list(zip(items, rows, strict=True)), work, jobs, seen_step)
+        perturbed[step] = [done[place] for place in sorted(done)]
+    units = {name: "frame" if isinstance(info.input, FaceInput) else "clip" for name, info in infos.items()}
+    told("figures", count, count)
+    summarised = report(rows, units, levels)
+    if suites:
+        summarised["robustness"] = grid(suites, perturbed, rows, sorted(units), summarised["threshold"])
+    detectors = {
+        name: {
+            "weights": info.label,
+            "unit": units[name],
+            "calibrated_on": info.calibration.fitted_on if info.calibration else None,
+        }
+        for name, info in sorted(infos.items())
     }
-    try:
-        result = analyse_file(item.path, stages, settings).result
-    except MediaError as error:
-        return {**row, "error": str(error)}
-    return {
-        **row,
-        "score": result.score,
-        "verdict": result.verdict,
-        "threshold": result.threshold,
-        **detector_scores(result),
+    begin = {
+        "items": len(rows),
+        "planned": len(items),
+        "partial": stopped,
+        "fitted_on_these": len(fitted_overlap([row["sha256"] for row in rows if row["sha256"]])),
+        "detectors": detectors,
+        "seed": seed,
     }
+    return begin | summarised
 
 
-def detector_scores(result: AnalysisResult) -> dict[str, dict[str, float]]:
-    """Each detector's score and raw logit for the face on which it is highest: the most suspicious face decides."""
-    scores: dict[str, float] = {}
-    logits: dict[str, float] = {}
-    for face in result.faces:
-        for name, found in face.detectors.items():
-            if (
-                found.status == "ok"
-                and found.score is not None
-                and found.logit is not None
-                and found.score >= scores.get(name, -1)
-            ):
-                scores[name], logits[name] = found.score, found.logit
-    return {"detectors": scores, "logits": logits}
+def report(
+    rows: Sequence[Row], units: Mapping[str, str] | None = None, levels: Sequence[Level] = LEVELS
+) -> dict[str, Any]:
+    """Everything that rows say. `units`: each detector's, see train.levels; without it, the detectors of the rows.
 
-
-def report(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Figures over all rows, by data set, by method of manipulation and by detector."""
+    `overall`, `by_dataset`, `by_method`, `by_detector` and the matrices are of videos; `levels` has them of each level.
+    """
+    units = units or dict.fromkeys(sorted({name for row in rows for name in row["detectors"]}), "frame")
     threshold = next((row["threshold"] for row in rows if "threshold" in row), 0.5)
-    scored = [row for row in rows if row["score"] is not None]
-    names = sorted({name for row in rows for name in row["detectors"]})
+    wanted: list[Level] = list(dict.fromkeys((*levels, "video")))
+    by_level = {level: level_figures(rows, level, units, threshold) for level in LEVELS if level in wanted}
+    scored = sum(row["score"] is not None for row in rows)
     return {
-        "coverage": proportion(len(scored), len(rows)).as_dict(),
+        "items": len(rows),
+        "coverage": proportion(scored, len(rows)).as_dict(),
+        "outcomes": outcomes(rows),
+        "detector_coverage": {name: _answers(rows, name) for name in sorted(units)},
         "verdicts": _verdicts(rows),
         "threshold": threshold,
-        "overall": _figures(scored, threshold),
-        "by_dataset": _grouped(scored, "dataset", threshold),
-        "by_method": _grouped(scored, "method", threshold),
-        "by_detector": {
-            name: _figures([{**r, "score": r["detectors"][name]} for r in rows if name in r["detectors"]], threshold)
-            for name in names
-        },
+        **by_level["video"],
+        "paired": {name: _paired(rows, name) for name in sorted(units)},
+        "levels": {level: found for level, found in by_level.items() if level in levels},
         "scores": list(rows),
     }
 
 
-def _figures(rows: Sequence[dict[str, Any]], threshold: float) -> dict[str, Any]:
-    figures = summary([row["label"] for row in rows], [row["score"] for row in rows], threshold)
-    return {name: estimate.as_dict() for name, estimate in figures.items()}
-
-
-def _grouped(rows: Iterable[dict[str, Any]], key: str, threshold: float) -> dict[str, Any]:
-    groups = defaultdict(list)
+def outcomes(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """The files that got no verdict real or fake, counted by outcome and reason, with their paths; most first."""
+    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        if row[key]:
-            groups[row[key]].append(row)
-    return {name: _figures(group, threshold) for name, group in sorted(groups.items())}
+        if row["verdict"] not in DECIDED:
+            # Scores in a reason would make every file a reason of its own.
+            found[row["verdict"], re.sub(r"\d+\.\d+", "…", row.get("reason", ""))].append(row)
+    return [
+        {
+            "outcome": outcome,
+            "reason": reason,
+            "count": len(group),
+            "real": sum(not row["label"] for row in group),
+            "fake": sum(bool(row["label"]) for row in group),
+            "paths": [row["path"] for row in group],
+        }
+        for (outcome, reason), group in sorted(found.items(), key=lambda entry: -len(entry[1]))
+    ]
 
 
-def _verdicts(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, int]]:
+def _answers(rows: Iterable[Row], name: str) -> dict[str, int]:
+    """How many files a detector scored ("scored"), and why it did not score the others."""
+    count: Counter[str] = Counter()
+    for row in rows:
+        said = [face["detectors"][name] for face in row.get("faces", []) if name in face["detectors"]]
+        if name in row["detectors"]:
+            count["scored"] += 1
+        elif said:
+            count[re.sub(r"\d+", "…", said[0]["reason"]) or said[0]["status"]] += 1
+        else:
+            count["no face" if row["verdict"] == "no_face" else row["verdict"]] += 1
+    return dict(count.most_common())
+
+
+def _paired(rows: Iterable[Row], name: str) -> dict[str, Any] | None:
+    """A detector's AUC minus the fused score's on the files that have both; None where those are of one class."""
+    both = [row for row in rows if row["score"] is not None and name in row["detectors"]]
+    labels = [row["label"] for row in both]
+    if set(labels) != {0, 1}:
+        return None
+    scores = [row["detectors"][name] for row in both]
+    found = compare(labels, scores, [row["score"] for row in both], [cluster(row) for row in both])
+    values = {
+        "detector": found.first,
+        FUSED: found.second,
+        "difference": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
+    }
+    return {key: None if value is None else round(value, 6) for key, value in values.items()} | {"n": found.n}
+
+
+def _verdicts(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     table: dict[str, dict[str, int]] = {"real": defaultdict(int), "fake": defaultdict(int)}
     for row in rows:
         table["fake" if row["label"] else "real"][row["verdict"]] += 1
     return {label: dict(sorted(counts.items())) for label, counts in table.items()}
 
 
-def write(found: dict[str, Any], out: Path) -> None:
-    """The report as JSON."""
-    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+def to_json(found: Mapping[str, Any]) -> str:
+    """The report as JSON, one line a file in `scores`."""
+    rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in found["scores"])
+    rest = json.dumps({key: value for key, value in found.items() if key != "scores"}, indent=1, ensure_ascii=False)
+    return f'{rest[:-2]},\n "scores": [\n  {rows}\n ]\n}}\n'

@@ -50,9 +50,10 @@ def export(
     detector = create(recipe.detector, recipe.profile, config)
     detector.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    best = max(history, key=lambda epoch: (epoch["auc"], epoch["epoch"]))
+    merit = (lambda epoch: epoch["auc"]) if recipe.watch == "auc" else (lambda epoch: -epoch["val_loss"])
+    best = max(history, key=lambda epoch: (merit(epoch), epoch["epoch"]))
     if not any(metric.set == "validation" for metric in metrics):
-        note = f"held-out people, epoch {best['epoch'] + 1} of {recipe.epochs}, which this figure chose: optimistic"
+        note = f"held-out people, epoch {best['epoch'] + 1} of {recipe.epochs}, which validation chose: optimistic"
         own = Metric(
             set="validation", metric="auc", value=round(best["auc"], 4), n=best.get("val_samples", 0), note=note
         )

@@ -7,16 +7,13 @@ video, and stores a margin crop with 68 landmarks in one file.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import re
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -26,15 +23,29 @@ from pydantic import Field
 from detectors.base import Detector
 from preprocessing.blending import BlendSettings, Degradation, PostAugmentation, sample_rng, self_blend
 from preprocessing.crops import face_input, face_square
+from preprocessing.errors import MediaError, UndecodableMedia
 from preprocessing.inputs import FaceInput
 from preprocessing.landmarks import create_landmark_predictor, flip_points, to_81
-from preprocessing.settings import Strict
 from preprocessing.types import Image, Points
+from train import leaks
+from train.fingerprints import joined, perceptual_hash
+from train.leak_sides import of_faces
+from train.packs import (
+    VIDEOS,
+    Stored,
+    encoded,
+    fraction,
+    held_out,
+    in_one,
+    media_files,
+    person_of,
+    picture,
+    unreserved,
+)
 from train.recipe import DataSplits, EpochDataset, Recipe, RecipeError
+from train.shared_settings import CropSettings, PackSettings
 
 PACK = Path(".local/train/faces.npz")
-STILLS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-VIDEOS = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".m4v"}
 
 STORED_MARGIN = 2.0
 """Side of a stored crop over the longer side of the landmark box: what self-blending shifts and blurs relate to."""
@@ -42,9 +53,11 @@ STORED_SIDE = 288
 """Pixels; larger crops are shrunk. A crop of margin 1.5 then still has 216 px."""
 SMALLEST_FACE = 48
 """Pixels of the longer side of the landmark box below which nothing is left to learn from."""
+QUALITY = 95
+"""Of the stored JPEGs."""
 
 
-class Settings(Strict):
+class Settings(PackSettings, CropSettings):
     """How pairs are made from a pack."""
 
     pack: Path | None = Field(default=None, description=f"the packed faces; default {PACK}, made from --data")
@@ -52,18 +65,14 @@ class Settings(Strict):
     degrade: bool = Field(default=True, description="resolution, blur, noise and JPEG, drawn for both classes alike")
     face_sides: tuple[float, float] = Field(default=(64, 256), description="pixels that faces are brought down to")
     qualities: tuple[int, int] = Field(default=(30, 100), description="of the JPEG passes")
-    margin_jitter: float = Field(default=0.1, ge=0, le=0.3, description="relative, either way")
-    shift_jitter: float = Field(default=0.04, ge=0, le=0.2, description="of the face's side, either way")
-    held_out: float = Field(default=0.1, gt=0, lt=1, description="share of the people and sources that validate")
-    validation_items: int = Field(default=500, ge=1, description="pairs in validation, at most")
-    per_dataset: int | None = Field(default=None, ge=1, description="faces of one data set, at most")
 
 
 @dataclass(frozen=True)
-class FacePack:
+class FacePack(Stored):
     """Stored faces: JPEG crops with `points` (N, 68, 2) in their pixels; `source` (the person or the clip, where
     known), `dataset` and `sha256` (of the file they come from), each (N,)."""
 
+    maker: ClassVar[str] = "python -m train.faces pack"
     jpegs: NDArray[np.uint8]
     ends: NDArray[np.int64]
     points: Points
@@ -76,25 +85,7 @@ class FacePack:
 
     def image(self, index: int) -> Image:
         """(H, W, 3) RGB."""
-        start = int(self.ends[index - 1]) if index else 0
-        return cv2.cvtColor(cv2.imdecode(self.jpegs[start : self.ends[index]], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-    @classmethod
-    def load(cls, path: Path) -> FacePack:
-        """Raises RecipeError where `path` is no pack."""
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
-        except (OSError, ValueError, KeyError) as error:
-            raise RecipeError(f"{path} is not a file that `python -m train.faces pack` wrote: {error}") from error
-
-    def save(self, path: Path) -> None:
-        """Whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez(file, **{name: getattr(self, name) for name in self.__dataclass_fields__})
-        part.replace(path)
+        return picture(self.jpegs, self.ends, index)
 
 
 class FacePairs(EpochDataset):
@@ -144,23 +135,8 @@ def build(settings: Settings, recipe: Recipe, detector: Detector, data: Path | N
         raise RecipeError(
             f"data.kind faces gives face crops, and {recipe.detector} takes {type(detector.input).__name__}"
         )
-    path = settings.pack or PACK
-    if data is not None and data.is_file():
-        path = data
-    if not path.exists():
-        if data is None:
-            raise RecipeError(f"there is no pack {path}: give the folder with real faces by --data DIR")
-        pack_folder(data, path)
-    pack = FacePack.load(path)
-    train, validation = split(pack, settings, recipe.seed)
-    summary = {
-        "pack": path.name,
-        "pack_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "faces": dict(sorted(Counter(pack.dataset.tolist()).items())),
-        "train_faces": dict(sorted(Counter(pack.dataset[train].tolist()).items())),
-        "train_sources": len(np.unique(pack.source[train])),
-        "validation_sources": len(np.unique(pack.source[validation])),
-    }
+    path = data if data is not None and data.is_file() else settings.pack or PACK
+    pack, train, validation, summary = open_pack(path, data, settings, recipe.seed)
     make = [
         FacePairs(pack, rows, detector.input, settings, seed)
         for rows, seed in ((train, recipe.seed), (validation, recipe.seed + 1))
@@ -168,12 +144,40 @@ def build(settings: Settings, recipe: Recipe, detector: Detector, data: Path | N
     return DataSplits(make[0], make[1], summary)
 
 
-def split(pack: FacePack, settings: Settings, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+Rows = NDArray[np.int64]
+
+
+def open_pack(
+    path: Path, data: Path | None, chosen: Settings, seed: int
+) -> tuple[FacePack, Rows, Rows, dict[str, Any]]:
+    """A pack, made from the folder `data` first where it is missing; its rows to train and to validate on; a summary.
+
+    Raises RecipeError where there is neither, LeakError where both sides share a face.
+    """
+    if not path.exists():
+        if data is None or data.is_file():
+            raise RecipeError(f"there is no pack {path}: give the folder with real faces by --data DIR")
+        pack_folder(data, path)
+    pack = FacePack.load(path)
+    train, validation = split(pack, chosen, seed)
+    report = leaks.check_rows(of_faces(pack, path), train, validation, chosen.allow_leaks)
+    summary = {
+        "pack": path.name,
+        "pack_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "faces": dict(sorted(Counter(pack.dataset.tolist()).items())),
+        "train_faces": dict(sorted(Counter(pack.dataset[train].tolist()).items())),
+        "train_sources": len(np.unique(pack.source[train])),
+        "validation_sources": len(np.unique(pack.source[validation])),
+        **report.summary(),
+    }
+    return pack, train, validation, summary
+
+
+def split(pack: FacePack, settings: Settings, seed: int) -> tuple[Rows, Rows]:
     """Rows to train on and rows to validate on, no source in both; by the hash of the source, so that adding faces
     moves nobody from one to the other."""
-    chance = np.array([_fraction(f"{seed}/{source}") for source in pack.source.tolist()])
-    held = chance < settings.held_out
-    order = np.argsort([_fraction(f"{seed}/{sha}/{i}") for i, sha in enumerate(pack.sha256.tolist())])
+    held = held_out(pack.source, settings.held_out, seed)
+    order = np.argsort([fraction(f"{seed}/{sha}/{i}") for i, sha in enumerate(pack.sha256.tolist())])
     train = order[~held[order]]
     if settings.per_dataset is not None:
         seen: Counter[str] = Counter()
@@ -186,53 +190,53 @@ def split(pack: FacePack, settings: Settings, seed: int) -> tuple[NDArray[np.int
     return np.sort(train), np.sort(order[held[order]][: settings.validation_items])
 
 
-def _fraction(text: str) -> float:
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
-
-
-def person_of(dataset: str, path: Path) -> str:
-    """The person, where the file's name tells: `Alex_Ferguson_11_1.jpg` is Alex_Ferguson; a bare number is its own."""
-    name = re.sub(r"[_\-\d]*\d$", "", path.stem)
-    return f"{dataset}/{name or path.stem}"
-
-
 # --- packing
+
+
+class FaceFinder:
+    """The largest face of a picture, or of some frames of a video, with 68 landmarks."""
+
+    def __init__(self) -> None:
+        from preprocessing.faces.dlib_detectors import HogDetector
+
+        self._landmarks = create_landmark_predictor()
+        # Trained-on pictures are mostly portraits: one scale finds them at a tenth of the cost of a full search.
+        self._stills, self._videos = HogDetector(480, 2.0), HogDetector(640, 1.0)
+
+    def __call__(self, path: Path, frames: int) -> Iterator[tuple[Image, Points] | None]:
+        """For the picture, or for each of at most `frames` frames: the whole of it (H, W, 3) RGB and the landmarks
+        (68, 2), None without a face. Raises MediaError."""
+        video = path.suffix.lower() in VIDEOS
+        for image in _frames(path, frames) if video else _still(path):
+            found = (self._videos if video else self._stills).detect(image)
+            if not found:
+                yield None
+                continue
+            box = max(found, key=lambda face: float(face.box[2] - face.box[0])).box
+            yield image, self._landmarks.predict(image, box[None])[0][:68]
 
 
 def pack_folder(root: Path, out: Path, reserved: str = "01", frames: int = 24) -> FacePack:
     """Find and store the faces of the real pictures and videos under `root`; prints its progress.
 
     Where `root` has a manifest.csv, its rows of label real and split train are taken, else every picture and video.
-    Files whose sha256 begins with a digit of `reserved` are left out: they measure false positives.
+    Files whose sha256 begins with a digit of `reserved` are left out: they measure false positives. Sources that show
+    the same picture become one, so that it cannot be in training and in validation.
 
     Raises:
         RecipeError: no such folder, or no face found.
     """
-    from preprocessing.errors import MediaError
-    from preprocessing.faces.dlib_detectors import HogDetector
-
-    files = list(_files(root))
-    landmarks = create_landmark_predictor()
-    # Trained-on pictures are mostly portraits: one scale finds them at a tenth of the cost of a full search.
-    stills, videos = HogDetector(480, 2.0), HogDetector(640, 1.0)
+    files = media_files(root)
+    finder = FaceFinder()
     rows: list[tuple[bytes, Points, str, str, str]] = []
     left: Counter[str] = Counter()
-    began = last = time.monotonic()
-    for count, (dataset, path) in enumerate(files, 1):
-        sha = hashlib.sha256(path.read_bytes()).hexdigest()
-        if sha[0] in reserved:
-            left["reserved"] += 1
-            continue
-        video = path.suffix.lower() in VIDEOS
+    for dataset, path, sha in unreserved(files, reserved, left, rows, "faces"):
         try:
-            for image in _frames(path, frames) if video else _still(path):
-                found = (videos if video else stills).detect(image)
-                if not found:
+            for found in finder(path, frames):
+                if found is None:
                     left["without a face"] += 1
                     continue
-                box = max(found, key=lambda face: float(face.box[2] - face.box[0])).box
-                points = landmarks.predict(image, box[None])[0][:68]
-                stored = _store(image, points)
+                stored = store_face(*found)
                 if stored is None:
                     left["too small or cut off"] += 1
                     continue
@@ -240,48 +244,22 @@ def pack_folder(root: Path, out: Path, reserved: str = "01", frames: int = 24) -
         except MediaError as error:
             left["unreadable"] += 1
             print(f"{path}: {error}", file=sys.stderr)
-        if time.monotonic() - last > 10:
-            last = time.monotonic()
-            remaining = (last - began) / count * (len(files) - count)
-            print(f"{count}/{len(files)} files, {len(rows)} faces, {remaining:.0f} s left", file=sys.stderr)
     if not rows:
         raise RecipeError(f"no face was found under {root} ({dict(left)})")
     jpegs, points_of, sources, datasets, shas = zip(*rows, strict=True)
-    pack = FacePack(
-        np.frombuffer(b"".join(jpegs), np.uint8),
-        np.cumsum([len(data) for data in jpegs]).astype(np.int64),
-        np.stack(points_of).astype(np.float32),
-        np.array(sources),
-        np.array(datasets),
-        np.array(shas),
-    )
+    points = np.stack(points_of).astype(np.float32)
+    content, ends = in_one(jpegs)
+    hashes = np.stack([perceptual_hash(picture(content, ends, row), points[row]) for row in range(len(rows))])
+    named = np.array(sources)
+    pack = FacePack(content, ends, points, joined(named, hashes), np.array(datasets), np.array(shas))
     pack.save(out)
     print(f"{len(pack)} faces of {len(files)} files in {out}; left out: {dict(left)}", file=sys.stderr)
+    if same := len(np.unique(named[named != pack.source])):
+        print(f"{same} sources show a picture of another one and count as that", file=sys.stderr)
     return pack
 
 
-def _files(root: Path) -> Iterator[tuple[str, Path]]:
-    """(data set, path), the data set from the manifest, else the folder's name; in a fixed order."""
-    if not root.is_dir():
-        raise RecipeError(f"{root} is not a folder: give one with pictures and videos of real faces")
-    manifest = root / "manifest.csv"
-    if manifest.is_file():
-        with manifest.open(newline="") as file:
-            rows = [
-                r
-                for r in csv.DictReader(file)
-                if r.get("label") in ("real", "0") and r.get("split", "train") == "train"
-            ]
-        yield from sorted((row.get("dataset") or Path(row["path"]).parent.name, root / row["path"]) for row in rows)
-        return
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and path.suffix.lower() in STILLS | VIDEOS:
-            yield path.parent.name, path
-
-
 def _still(path: Path) -> list[Image]:
-    from preprocessing.errors import UndecodableMedia
-
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise UndecodableMedia(f"{path.name} does not decode")
@@ -303,7 +281,7 @@ def _frames(path: Path, count: int) -> Iterator[Image]:
                     return
 
 
-def _store(image: Image, points: Points) -> tuple[bytes, Points] | None:
+def store_face(image: Image, points: Points) -> tuple[bytes, Points] | None:
     """The margin crop as JPEG and its landmarks in the crop's pixels; None for a face too small or mostly outside."""
     height, width = image.shape[:2]
     x, y, side = face_square(points, STORED_MARGIN)
@@ -315,11 +293,7 @@ def _store(image: Image, points: Points) -> tuple[bytes, Points] | None:
     scale = min(STORED_SIDE / max(crop.shape[:2]), 1.0)
     if scale < 1:
         crop = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), options)
-    if not done:
-        raise RuntimeError("the JPEG encoder refused a face crop")
-    return bytes(data), ((points - (left, top) + 0.5) * scale - 0.5).astype(np.float32)
+    return encoded(crop, QUALITY), ((points - (left, top) + 0.5) * scale - 0.5).astype(np.float32)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

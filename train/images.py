@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
@@ -21,18 +20,19 @@ from preprocessing.blending.pseudofake import PseudoFake
 from preprocessing.blending.registry import generator, make
 from preprocessing.crops import crop_transform, face_input, face_square
 from preprocessing.inputs import FaceInput
-from preprocessing.landmarks import flip_points
-from preprocessing.settings import Strict
+from preprocessing.perturb.video import recompress
 from preprocessing.types import Image, Points
 from train import faces as packs
+from train.moving_stills import mirrored
 from train.real_faces import FRAME, PreparedFaces, RealFaces, Rows, packed, prepared
 from train.recipe import DataSplits, EpochDataset, Recipe, RecipeError
+from train.shared_settings import ChangeSettings, PackSettings
 
 TRIES = 5
 """Faces that are tried, one after another, where nothing can be blended."""
 
 
-class Settings(Strict):
+class Settings(PackSettings, ChangeSettings):
     """Which faces, which pseudo-fakes, and what is done to real and fake alike."""
 
     pack: Path | None = Field(default=None, description=f"packed faces; default {packs.PACK}, made from --data")
@@ -47,16 +47,6 @@ class Settings(Strict):
         default=5000, ge=1, description="bi: the nearest of so many random faces; null: any of the `keep` nearest"
     )
     keep: int = Field(default=100, ge=1, description="bi: nearest faces of other people that are kept for each")
-    flip: float = Field(default=0.5, ge=0, le=1, description="odds of the mirror image")
-    post: bool = Field(default=True, description="SBI's changes of colour and JPEG after the blend, for both alike")
-    degrade: bool = Field(default=True, description="resolution, blur, noise and JPEG, drawn for both alike")
-    face_sides: tuple[float, float] = Field(default=(64, 256), description="pixels that faces are brought down to")
-    qualities: tuple[int, int] = Field(default=(30, 100), description="of the JPEG passes")
-    margin_jitter: float = Field(default=0.1, ge=0, le=0.3, description="relative, either way")
-    shift_jitter: float = Field(default=0.04, ge=0, le=0.2, description="of the face's side, either way")
-    held_out: float = Field(default=0.1, gt=0, lt=1, description="share of a pack's people and sources that validate")
-    validation_items: int = Field(default=500, ge=1, description="pairs in validation, at most")
-    per_dataset: int | None = Field(default=None, ge=1, description="faces of one data set of a pack, at most")
 
     @model_validator(mode="after")
     def _some_known_family(self) -> Settings:
@@ -80,6 +70,7 @@ class Changes:
 
     post: PostAugmentation | None
     worse: Degradation | None
+    crf: int | None
     spec: FaceInput
     shift: NDArray[np.float64]
 
@@ -90,8 +81,13 @@ class Changes:
         worse = Degradation.draw(rng, chosen.face_sides, chosen.qualities)
         margin = spec.margin * (1 + float(rng.uniform(-chosen.margin_jitter, chosen.margin_jitter)))
         shift = rng.uniform(-chosen.shift_jitter, chosen.shift_jitter, 2)
+        coded, crf = rng.random() < chosen.h264, int(rng.integers(chosen.crfs[0], chosen.crfs[1] + 1))
         return cls(
-            post if chosen.post else None, worse if chosen.degrade else None, replace(spec, margin=margin), shift
+            post if chosen.post else None,
+            worse if chosen.degrade else None,
+            crf if coded else None,
+            replace(spec, margin=margin),
+            shift,
         )
 
     def crop(self, image: Image, points: Points) -> Image:
@@ -101,6 +97,8 @@ class Changes:
             changed = self.post(changed)
         if self.worse is not None:
             changed, factor = self.worse(changed, side)
+        if self.crf is not None:
+            (changed,) = recompress([changed], self.crf)
         # Pixel centres are at whole coordinates on both sides of the resize.
         return face_input(changed, (0, 0), (self._moved(points) + 0.5) * factor - 0.5, self.spec)
 
@@ -162,11 +160,11 @@ class FamilyPairs(EpochDataset):
     def _item(self, place: int, rng: np.random.Generator) -> dict[str, Any]:
         row = int(self.rows[place])
         flipped = bool(rng.random() < self.settings.flip)
-        image, points = _mirrored(*self.faces.face(row), flipped)
+        image, points = mirrored(*self.faces.face(row), flipped)
         both = {"label": np.array([0, 1], np.float32), "source": np.full(2, row, np.int64)}
         if self.fakes is not None and rng.random() < self.settings.own_fakes:
             assert isinstance(self.faces, PreparedFaces)
-            other, there = _mirrored(*self.fakes.face(self.fakes.draw(self.faces.path(row), rng)), flipped)
+            other, there = mirrored(*self.fakes.face(self.fakes.draw(self.faces.path(row), rng)), flipped)
             change = Changes.draw(rng, self.spec, self.settings)
             return {"inputs": np.stack([change.crop(image, points), change.crop(other, there)]), **both}
         pair = self._blended(place, image, points, flipped, rng)
@@ -183,16 +181,12 @@ class FamilyPairs(EpochDataset):
             return make(family, image, points, rng)
         assert self.partners is not None
         chosen = int(self.rows[self.partners.draw(place, rng, self.settings.candidates)])
-        other, there = _mirrored(*self.faces.face(chosen), flipped)
+        other, there = mirrored(*self.faces.face(chosen), flipped)
         # Both in one framing, at the resolution of the face that is changed.
         side = float(np.clip(face_square(points[:68], FRAME.margin)[2], 64, FRAME.size))
         frame = replace(FRAME, size=round(side))
         target, partner = _framed(image, points, frame), _framed(other, there, frame)
         return make(family, target.image, target.points, rng, partner)
-
-
-def _mirrored(image: Image, points: Points, flipped: bool) -> tuple[Image, Points]:
-    return (cv2.flip(image, 1), flip_points(points, image.shape[1])) if flipped else (image, points)
 
 
 def _framed(image: Image, points: Points, frame: FaceInput) -> Face:
@@ -231,7 +225,10 @@ def build(settings: Settings, recipe: Recipe, detector: Detector, data: Path | N
 def _from_pack(settings: Settings, recipe: Recipe, spec: FaceInput, data: Path | None) -> DataSplits:
     path = data if data is not None and data.is_file() else settings.pack or packs.PACK
     chosen = packs.Settings(
-        held_out=settings.held_out, validation_items=settings.validation_items, per_dataset=settings.per_dataset
+        held_out=settings.held_out,
+        validation_items=settings.validation_items,
+        per_dataset=settings.per_dataset,
+        allow_leaks=settings.allow_leaks,
     )
     faces, train, validation, summary = packed(path, data, chosen, recipe.seed)
     return DataSplits(
@@ -242,7 +239,7 @@ def _from_pack(settings: Settings, recipe: Recipe, spec: FaceInput, data: Path |
 
 
 def _from_set(place: str, settings: Settings, recipe: Recipe, detector: Detector, spec: FaceInput) -> DataSplits:
-    train, validation, summary = prepared(place, 0, settings.without)
+    train, validation, summary = prepared(place, 0, settings.without, settings.allow_leaks)
     if train.margin < spec.margin:
         raise RecipeError(
             f"the crops of {place} have margin {train.margin:g}, and {recipe.detector} looks at {spec.margin:g}:"
@@ -254,7 +251,7 @@ def _from_set(place: str, settings: Settings, recipe: Recipe, detector: Detector
             raise RecipeError(
                 f"recipe {recipe.name}: {recipe.detector} learns from blending masks, which own_fakes do not have"
             )
-        fakes = prepared(place, 1, settings.without)[:2]
+        fakes = prepared(place, 1, settings.without, settings.allow_leaks)[:2]
         summary |= {"train_own_fakes": len(fakes[0]), "validation_own_fakes": len(fakes[1])}
     order = np.random.default_rng([recipe.seed, 0xFACE]).permutation(len(validation))
     held = np.sort(order[: settings.validation_items])

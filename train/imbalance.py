@@ -7,10 +7,13 @@ An AUC loss (detectors/methods/dual_level/losses.py) needs both classes in a bat
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
+
+from train.recipe import EpochDataset, RecipeError
 
 
 class BalancedOrder(Sampler[int]):
@@ -76,3 +79,32 @@ def thin_fakes(labels: NDArray[np.floating] | NDArray[np.integer], ratio: int, s
         )
     kept = np.random.default_rng([seed, ratio]).choice(fakes, wanted, replace=False)
     return np.sort(np.concatenate([real, kept]))
+
+
+class Singles(EpochDataset):
+    """Real and fake samples of a data set of pairs as items of their own, so that their numbers can differ.
+
+    Items are all real samples, then the fakes; with `ratio` one fake for so many real ones, as `thin_fakes` draws them.
+    A fake is the one its pair would have, also where the real sample of that pair is another item of the epoch.
+    """
+
+    labels: NDArray[np.float32]
+
+    def __init__(self, pairs: EpochDataset, ratio: int | None, seed: int, where: str) -> None:
+        """Raises RecipeError, its message begun by `where`: items that hold no pair, or too few for the ratio."""
+        if pairs.labels is not None or (len(pairs) and not np.array_equal(pairs[0]["label"], [0, 1])):
+            raise RecipeError(f"{where}: singles takes data whose items are a real sample and its fake")
+        both = np.repeat(np.array([0, 1], np.float32), len(pairs))
+        try:
+            self.rows = np.arange(len(both)) if ratio is None else thin_fakes(both, ratio, seed)
+        except ValueError as error:
+            raise RecipeError(f"{where}: {error}") from error
+        self.pairs, self.labels = pairs, both[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        fake, place = divmod(int(self.rows[index]), len(self.pairs))
+        self.pairs.epoch = self.epoch
+        return {key: value[fake : fake + 1] for key, value in self.pairs[place].items()}

@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import io
 import json
+import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,18 +28,24 @@ from numpy.typing import NDArray
 
 from detectors.steps import LandmarkStep
 from preprocessing.calibration import SIDE, calibrate_tracks
+from preprocessing.errors import MediaError
 from preprocessing.faces import create_face_detector
 from preprocessing.media import open_media
 from preprocessing.settings import TrackingSettings
 from preprocessing.tracking import FaceTracker
 from preprocessing.types import Frame, Image, Points, Track
-from train.evaluate import read_items
+from train import packs
+from train.labelled import Item, read_items
 from train.landmark_fakes import FaceSequence, Manipulation, manipulate
+from train.packs import person_of
 
 VALIDATION = (
     "brbk7n", "swiz3n", "d3", "d10", "obama", "WDA_KatieHill_000", "PbgB2TaYhio_00007", "M003_level_1_disgusted_015",
 )  # fmt: skip
-"""Videos held out to choose by; none of these people is in another one. Their pseudo-fakes show each other's faces."""
+"""What the epoch of the shipped weights was chosen by, in the data that holds all of these; none of these people is in
+another video there."""
+HELD_OUT = 0.1
+"""Of the people in other data."""
 
 SHORTEST = 31
 """Frames of a view, at least: a clip of LRNet has 30."""
@@ -101,10 +108,6 @@ class Video:
     def name(self) -> str:
         return self.path.stem
 
-    @property
-    def held_out(self) -> bool:
-        return self.name in VALIDATION
-
     def images(self, start: int, stop: int, step: int = 1) -> list[Image]:
         """The pictures of the rows start, start + step, ... of `landmarks`."""
         wanted = range(self.first + start, self.first + stop, step)
@@ -116,6 +119,25 @@ class Video:
                 if frame.index in wanted:
                     found.append(_resized(frame.image, self.scale))
         return found
+
+
+def held_out(items: Sequence[Item], seed: int) -> set[str]:
+    """Names of the videos to choose by, never to train on: those of about a tenth of the people, by the hash of each.
+
+    Whose video it is says the manifest's identity, else the file's name. Raises ValueError for fewer than four people:
+    two are held out at least, because their pseudo-fakes show each other's faces, and as many must be left.
+    """
+    names = {item.path.stem for item in items}
+    if names >= set(VALIDATION):
+        return set(VALIDATION)
+    people = np.array([item.identity or person_of(item.dataset, item.path) for item in items])
+    if len(set(people.tolist())) < 4:
+        raise ValueError(
+            f"{len(items)} videos of {len(set(people.tolist()))} people are too few to hold some out: videos of four"
+            " people at least are needed (a manifest's column identity says whose they are)"
+        )
+    held = packs.held_out(people, HELD_OUT, seed)
+    return {item.path.stem for item, out in zip(items, held, strict=True) if out}
 
 
 def survey(path: Path, reader: FaceReader, cache: Path) -> Video | None:
@@ -235,7 +257,7 @@ def through_h264(images: Sequence[Image], fps: float, crf: int) -> list[Image]:
 
     stored = io.BytesIO()
     with av.open(stored, "w", format="mp4") as container:
-        options = {"crf": str(crf), "preset": "superfast", "threads": "1"}
+        options = {"crf": str(crf), "preset": "superfast", "threads": "1", "x264-params": "mbtree=0"}
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
@@ -311,16 +333,23 @@ def generate(
     A file holds "real", "fake0", ... (N, 136) int16 and "made", JSON.
 
     Raises:
-        ValueError: no manifest, or no real video in its split "train".
+        ValueError: no manifest, too few real videos in its split "train", or one that cannot be read.
+        OSError: a folder that cannot be written.
     """
     cv2.setNumThreads(1)
-    paths = sorted(i.path for i in read_items(data, split="train", kind="video") if i.label == 0)
-    if len({path.stem for path in paths}) < len(paths):
+    items = sorted((i for i in read_items(data, split="train", kind="video") if i.label == 0), key=lambda i: i.path)
+    if len({item.path.stem for item in items}) < len(items):
         raise ValueError(f"{data}: two videos of the split train have the same file name")
+    held = held_out(items, seed)
     (out / "survey").mkdir(parents=True, exist_ok=True)
     reader = FaceReader()
-    surveyed = [survey(path, reader, out / "survey") for path in paths]
-    videos = [video for video in surveyed if video is not None]
+    videos: list[Video] = []
+    for item in items:
+        try:
+            video = survey(item.path, reader, out / "survey")
+        except MediaError as error:
+            raise ValueError(f"{item.path}: {error}") from error
+        videos += [video] if video is not None else []
     faces = {video.name: giver(video) for video in videos}
     for number in views:
         for video in videos:
@@ -328,16 +357,16 @@ def generate(
             if file.is_file():
                 continue
             began = time.perf_counter()
-            others = {v.name: faces[v.name] for v in videos if v.held_out == video.held_out and v != video}
+            others = {v.name: faces[v.name] for v in videos if (v.name in held) == (video.name in held) and v != video}
             rows, made = make_view(video, number, fakes, seed, reader, others)
-            made |= {"video": video.name, "split": "validation" if video.held_out else "train", "seed": seed}
+            made |= {"video": video.name, "split": "validation" if video.name in held else "train", "seed": seed}
             made |= {"extractor": reader.extractor, "box_every": reader.settings.box_every}
             _save(file, made=json.dumps(made), **rows)
             yield file, {name: len(found) for name, found in rows.items()}, time.perf_counter() - began
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line of this module."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit 0 made, 2 usage or videos that cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a manifest with real videos, or a folder with one")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the sequences")
@@ -347,9 +376,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
     numbers = range(given.first, given.first + given.views)
-    for file, counts, seconds in generate(given.data, given.out, numbers, given.fakes, given.seed):
-        print(f"{file.name}: {counts}, {seconds:.1f} s", flush=True)
+    try:
+        for file, counts, seconds in generate(given.data, given.out, numbers, given.fakes, given.seed):
+            print(f"{file.name}: {counts}, {seconds:.1f} s", flush=True)
+    except (ValueError, OSError) as error:
+        print(f"python -m train.landmark_data: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

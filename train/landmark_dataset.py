@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from preprocessing.calibration import SIDE
 from preprocessing.inputs import LandmarkInput
 from preprocessing.landmarks import FLIP_ORDER
 from preprocessing.settings import Strict
+from train import leaks
+from train.packs import BROKEN
 from train.recipe import DataSplits, EpochDataset, Recipe, RecipeError
 
 
@@ -31,6 +33,7 @@ class Settings(Strict):
     turn: float = Field(default=8.0, ge=0, le=45, description="largest turn in the picture plane, degrees")
     reverse: float = Field(default=0.3, ge=0, le=1, description="odds that a clip runs backwards")
     transplant: float = Field(default=0.5, ge=0, le=1, description="odds that a real clip gets another face's jitter")
+    allow_leaks: bool = Field(default=False, description=leaks.ALLOW)
     gain: float = Field(default=50.0, gt=0, description="factor on the motion stream's first weights before training")
 
 
@@ -129,7 +132,9 @@ def build(settings: Settings, recipe: Recipe, detector: Detector, data: Path | N
     """The clips of the sequences in `data`, split as train/landmark_data.py split their videos.
 
     Raises:
-        RecipeError: a detector of other input, no sequences, or sequences of another extractor or box spacing.
+        RecipeError: a detector of other input, no sequences or none to validate on, or some of another extractor or box
+            spacing.
+        LeakError: both sides show a video's face.
     """
     spec = detector.input
     if not isinstance(detector, LRNet) or not isinstance(spec, LandmarkInput):
@@ -140,13 +145,10 @@ def build(settings: Settings, recipe: Recipe, detector: Detector, data: Path | N
             f"recipe {recipe.name}: no landmark sequences in {data}; make them with"
             " python -m train.landmark_data --data DIR --out SEQUENCES and give --data SEQUENCES"
         )
-    # Motions are thousandths of the square: with the usual initial weights a GRU hardly sees them and stays linear, and
-    # what is linear in jitter has no mean.
-    with torch.no_grad():
-        for name, weight in detector.g2.named_parameters():
-            if "weight_ih" in name:
-                weight.mul_(settings.gain)
+    if recipe.backbone is None:
+        _widen(detector, settings.gain)
     views: dict[str, list[Sequences]] = {"train": [], "validation": []}
+    shown: dict[str, dict[str, list[str]]] = {name: defaultdict(list) for name in views}
     lost = 0
     for file in files:
         made, view = _read(file, spec)
@@ -154,10 +156,20 @@ def build(settings: Settings, recipe: Recipe, detector: Detector, data: Path | N
             lost += 1
         else:
             views[made["split"]].append(view)
+            for video in (view.video, *_givers(made)):
+                shown[made["split"]][video].append(file.name)
+    if not all(views.values()):
+        raise RecipeError(
+            f"recipe {recipe.name}: {data} has {len(views['train'])} views to train on, {len(views['validation'])} to"
+            f" validate on, and {lost} left out because the face was lost: make sequences of more people's videos with"
+            " python -m train.landmark_data, in a new folder"
+        )
+    report = _compared(shown, settings.allow_leaks)
     summary = {
         "views": {name: dict(sorted(Counter(v.video for v in found).items())) for name, found in views.items()},
         "frames": {name: sum(len(v.real) for v in found) for name, found in views.items()},
         "views left out because the face was lost": lost,
+        **report.summary(),
     }
     return DataSplits(
         TrainingClips(views["train"], spec.length, settings, recipe.seed),
@@ -166,10 +178,52 @@ def build(settings: Settings, recipe: Recipe, detector: Detector, data: Path | N
     )
 
 
+@torch.no_grad()
+def _widen(detector: LRNet, gain: float) -> None:
+    """Motions are thousandths of the square: with the usual initial weights a GRU hardly sees them and stays linear,
+    and what is linear in jitter has no mean. Trained weights have learned their own."""
+    for name, weight in detector.g2.named_parameters():
+        if "weight_ih" in name:
+            weight.mul_(gain)
+
+
+def _givers(made: dict[str, Any]) -> list[str]:
+    """Other videos whose faces a view's fakes show."""
+    return [how["giver"] for name, how in made.items() if name.startswith("fake") and how.get("giver")]
+
+
+def _compared(shown: dict[str, dict[str, list[str]]], allow: bool) -> leaks.Report:
+    """By the names of the videos: {side: {video: files that show its face}}. Raises LeakError."""
+    ours, theirs = shown["train"], shown["validation"]
+    found = []
+    for video in sorted(ours.keys() & theirs.keys()):
+        files = (ours[video][0], theirs[video][0])
+        found.append(leaks.Leak("source", ("train", "validation"), video, files, len(ours[video] + theirs[video])))
+    sizes = {side: len({file for files in videos.values() for file in files}) for side, videos in shown.items()}
+    report = leaks.Report(sizes, found, allow and bool(found))
+    if found and not allow:
+        raise leaks.LeakError(
+            report,
+            "Make all sequences with one python -m train.landmark_data, in a new folder, or say --allow-leaks"
+            " (data.settings.allow_leaks=true) and call the figures optimistic",
+        )
+    return report
+
+
 def _read(file: Path, spec: LandmarkInput) -> tuple[dict[str, Any], Sequences | None]:
+    """Raises RecipeError."""
+    try:
+        return _parts(file, spec)
+    except RecipeError:
+        raise
+    except BROKEN as error:
+        raise RecipeError(
+            f"{file} holds no landmark sequences of train.landmark_data, or not all of them: {error}"
+        ) from error
+
+
+def _parts(file: Path, spec: LandmarkInput) -> tuple[dict[str, Any], Sequences | None]:
     with np.load(file) as stored:
-        if "made" not in stored:
-            raise RecipeError(f"{file} holds no landmark sequences of train.landmark_data")
         made = json.loads(str(stored["made"]))
         for key in ("extractor", "box_every"):
             if made[key] != getattr(spec, key):

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from train.checkpoint import writable, write
 from train.loop import EpochMetrics, Progress
 from train.recipe import Recipe, RecipeError
 
@@ -46,7 +47,7 @@ class Monitor:
 
     def say(self, line: str) -> None:
         """A line for the person who waits."""
-        self.console.print(line, markup=False)
+        self.console.print(line, markup=False, soft_wrap=True)
 
     def progress(self, p: Progress) -> None:
         """Within an epoch: loss, rate and time left."""
@@ -59,7 +60,9 @@ class Monitor:
             self.console.print(f"{at} {rest}", end="\r" if terminal else "\n")
         if last or now - self._drawn >= CURVE_S:
             self._drawn = now
-            self._draw({"progress/loss": p.loss, "progress/rate": p.rate}, (p.epoch - 1) * p.steps + p.step)
+            # Two groups: TensorBoard opens the first two, and leaves the others closed.
+            told = {"train/loss_in_epoch": p.loss, "train/samples_per_s": p.rate}
+            self._draw(told, (p.epoch - 1) * p.steps + p.step)
 
     def epoch(self, m: EpochMetrics) -> None:
         """At the end of an epoch; one told again, by a run that went back to its last checkpoint, counts once."""
@@ -67,17 +70,16 @@ class Monitor:
             return
         self._seen.add(m.epoch)
         losses = f"training loss {m.train_loss:.4f}, validation loss {m.val_loss:.4f}, AUC {m.auc:.4f}"
-        self.say(f"epoch {m.epoch + 1}: {losses} ({span(m.seconds)})")
+        self.say(f"epoch {m.epoch + 1}: {losses} ({span(m.seconds)}, training waited {m.wait:.0%} for data)")
         values = {"train/loss": m.train_loss, "validation/loss": m.val_loss, "validation/auc": m.auc, "train/lr": m.lr}
-        self._draw({**values, "epoch": float(m.epoch + 1)}, m.step)
+        self._draw({**values, "train/wait": m.wait, "train/epoch": float(m.epoch + 1)}, m.step)
 
     def _draw(self, values: dict[str, float], step: int) -> None:
         if self.folder is not None:
-            if self._writer is None:
-                self._writer = _writer(self.folder / "tensorboard", step)
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
-            self._writer.flush()
+            with writable(self.folder):
+                if self._writer is None:
+                    self._writer = Curves(self.folder / "tensorboard", step)
+                self._writer.add(values, step)
         if self._mlflow is not None:
             try:
                 self._mlflow.log_metrics(values, step=step)
@@ -86,13 +88,51 @@ class Monitor:
                 self._mlflow = None
 
 
+class Curves:
+    """TensorBoard's file of a run, written in this thread: tensorboardX's own writer hands all to another by a queue,
+    which a Ctrl-C at the wrong moment leaves so that its end is waited for without end.
+
+    From `step` on what an earlier, killed run wrote is dropped by TensorBoard. Raises RecipeError without tensorboardX.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        try:
+            from tensorboardX.event_file_writer import EventsWriter  # type: ignore[import-untyped]
+            from tensorboardX.proto.event_pb2 import SessionLog  # type: ignore[import-untyped]
+        except ImportError:
+            raise RecipeError(
+                "tensorboardX, which writes TensorBoard's files, is missing: pip install tensorboardX"
+            ) from None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = EventsWriter(str(folder / "events"))
+        self._write(step, session_log=SessionLog(status=SessionLog.START))
+
+    def add(self, values: dict[str, float], step: int) -> None:
+        """On the disk when it returns."""
+        from tensorboardX.summary import scalar  # type: ignore[import-untyped]
+
+        for name, value in values.items():
+            self._write(step, summary=scalar(name, value))
+        self._file.flush()
+
+    def close(self) -> None:
+        """What was added stays."""
+        self._file.close()
+
+    def _write(self, step: int, **what: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._file.write_event(Event(wall_time=time.time(), step=step, **what))
+
+
 def keep(recipe: Recipe, summary: dict[str, Any], folder: Path) -> None:
     """recipe.yaml and data.json: what the weights in `folder` come from.
 
-    Written with the first checkpoint, so that a folder which a run is refused keeps what it holds.
+    Written with the first checkpoint, so that a folder which a run is refused keeps what it holds. Raises RecipeError
+    where the disk is full or the folder cannot be written.
     """
-    (folder / "recipe.yaml").write_text(as_yaml(recipe))
-    (folder / "data.json").write_text(json.dumps(summary, indent=1, default=str) + "\n")
+    write(as_yaml(recipe), folder / "recipe.yaml")
+    write(json.dumps(summary, indent=1, default=str) + "\n", folder / "data.json")
 
 
 def as_yaml(recipe: Recipe) -> str:
@@ -108,17 +148,6 @@ def span(seconds: float) -> str:
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def _writer(folder: Path, step: int) -> Any:
-    try:
-        from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
-    except ImportError:
-        raise RecipeError(
-            "tensorboardX, which writes TensorBoard's files, is missing: pip install tensorboardX"
-        ) from None
-    # What an earlier, killed run wrote from here on is dropped by TensorBoard.
-    return SummaryWriter(str(folder), purge_step=step)
-
-
 def _mlflow(recipe: Recipe) -> Any:
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
@@ -127,7 +156,7 @@ def _mlflow(recipe: Recipe) -> Any:
         raise RecipeError(
             "MLFLOW_TRACKING_URI is set, but mlflow is not installed: pip install mlflow-skinny, or unset it"
         )
-    import mlflow  # type: ignore[import-not-found]
+    import mlflow
 
     try:
         mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "unmask"))

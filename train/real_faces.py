@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +14,8 @@ from preprocessing.inputs import FaceInput
 from preprocessing.landmarks import to_81
 from preprocessing.types import Image, Points
 from train import faces as packs
+from train import leaks
+from train.leak_sides import of_prepared
 from train.prepare import PreparedSet, PrepareError
 from train.recipe import RecipeError
 
@@ -112,29 +112,19 @@ def packed(
 ) -> tuple[PackedFaces, Rows, Rows, dict[str, Any]]:
     """A pack, made from the folder `data` first where it is missing; its rows to train and to validate on; a summary.
 
-    Raises RecipeError where there is neither.
+    Raises RecipeError where there is neither, LeakError where both sides share a face.
     """
-    if not path.exists():
-        if data is None or data.is_file():
-            raise RecipeError(f"there is no pack {path}: give the folder with real faces by --data DIR")
-        packs.pack_folder(data, path)
-    pack = packs.FacePack.load(path)
-    train, validation = packs.split(pack, chosen, seed)
-    summary = {
-        "pack": path.name,
-        "pack_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "faces": dict(sorted(Counter(pack.dataset.tolist()).items())),
-        "train_faces": dict(sorted(Counter(pack.dataset[train].tolist()).items())),
-        "train_sources": len(np.unique(pack.source[train])),
-        "validation_sources": len(np.unique(pack.source[validation])),
-    }
+    pack, train, validation, summary = packs.open_pack(path, data, chosen, seed)
     return PackedFaces(pack), train, validation, summary
 
 
-def prepared(folder: str, label: int, without: frozenset[str]) -> tuple[PreparedFaces, PreparedFaces, dict[str, Any]]:
+def prepared(
+    folder: str, label: int, without: frozenset[str], allow_leaks: bool = False
+) -> tuple[PreparedFaces, PreparedFaces, dict[str, Any]]:
     """The faces of that label in a prepared set's splits train and val, and a summary.
 
-    Raises RecipeError where the folder is no prepared set, or a split has none.
+    Raises RecipeError where the folder is no prepared set, or a split has none; LeakError where any of its splits,
+    test too, share a person, a video or a picture.
     """
     try:
         data = PreparedSet(folder)
@@ -147,17 +137,13 @@ def prepared(folder: str, label: int, without: frozenset[str]) -> tuple[Prepared
             raise RecipeError(
                 f"the prepared set {folder} has no {kind} faces of split {name}: prepare it with --split own"
             )
-    shared = sorted(set(both[0].sources.tolist()) & set(both[1].sources.tolist()))
-    if shared:
-        raise RecipeError(
-            f"the prepared set {folder} has {len(shared)} sources in train and in val, {shared[0]!r} among them:"
-            " prepare it with --split people"
-        )
+    report = leaks.check(*of_prepared(data), allow=allow_leaks)
     summary = {
         "prepared": data.made_by,
         "train_faces": len(both[0]),
         "validation_faces": len(both[1]),
         "train_sources": len(np.unique(both[0].sources)),
         "validation_sources": len(np.unique(both[1].sources)),
+        **report.summary(),
     }
     return both[0], both[1], summary

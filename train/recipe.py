@@ -6,17 +6,21 @@ import difflib
 import importlib
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import yaml
-from pydantic import Field, ValidationError
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError, model_validator
 from torch.utils.data import Dataset
 
 from detectors.base import Detector, Profile
 from preprocessing.settings import Strict
+from train.schedule import Optimiser
+from train.start import Started, start_from
 
 RECIPES = Path(__file__).parent / "recipes"
 SUFFIXES = (".yaml", ".yml")
@@ -26,16 +30,26 @@ class RecipeError(ValueError):
     """A recipe, an override or a data folder that cannot be trained from; the message names it and the way out."""
 
 
-class Optimiser(Strict):
-    """How the weights move."""
+class Freeze(Strict):
+    """Parts of the network that do not learn at first."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = Field(default=0.0, ge=0, lt=1, description="share of all steps over which lr rises from 0")
-    clip: float | None = Field(default=None, gt=0, description="largest norm of the gradient")
+    parts: tuple[str, ...] = Field(min_length=1, description="prefixes of the parameters' names: backbone, body.0")
+    epochs: int | None = Field(default=None, ge=1, description="so many from the first; null: all")
+    norms: bool = Field(default=True, description="their batch norms keep and use their running statistics too")
+
+
+class Sampling(Strict):
+    """How items are drawn where real and fake are not to come in pairs."""
+
+    singles: bool = Field(default=False, description="each pair's real and fake are items of their own")
+    ratio: int | None = Field(default=None, ge=1, description="singles: so many real items for one fake; null: all")
+    minimum: int | None = Field(default=None, ge=1, description="items of the rarer class in each batch, at least")
+
+    @model_validator(mode="after")
+    def _pairs_are_not_thinned(self) -> Sampling:
+        if self.ratio is not None and not self.singles:
+            raise ValueError("ratio leaves out fakes: it needs singles: true")
+        return self
 
 
 class DataRecipe(Strict):
@@ -53,17 +67,27 @@ class Recipe(Strict):
     profile: Profile = "compact"
     config: dict[str, Any] = Field(default={}, description="overrides of the profile's detector config")
     backbone: str | None = Field(
-        default=None, description="safetensors with ImageNet weights of timm's mobilenetv1_100, to start from"
+        default=None,
+        description="weights to start from: ImageNet's in timm's or torchvision's names (safetensors), or a trained"
+        " detector's that holds the same network (safetensors, or best.pt of a run)",
     )
     data: DataRecipe
     optimiser: Optimiser = Optimiser()
     epochs: int = Field(ge=1)
-    batch: int = Field(ge=1, description="items a step; an item may hold several samples, a real and its fake say")
+    batch: int = Field(ge=1, description="items at once; an item may hold several samples, a real and its fake say")
+    accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one step")
+    freeze: tuple[Freeze, ...] = ()
+    sampling: Sampling = Sampling()
+    watch: Literal["auc", "val_loss"] = Field(
+        default="auc", description="validation figure that best.pt, patience and plateau go by"
+    )
+    patience: int | None = Field(default=None, ge=1, description="epochs without a better one after which to stop")
     seed: int = 1
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the averaged weights that are validated; 0: none")
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of the forward pass; weights and loss stay float32"
     )
+    compile: bool = Field(default=False, description="torch.compile the training step")
     workers: int = Field(default=0, ge=0, description="loader processes")
     threads: int | None = Field(default=None, ge=1, description="threads of torch; None: its own choice")
 
@@ -78,6 +102,11 @@ class EpochDataset(Dataset[dict[str, Any]]):
     """
 
     epoch: int = 0
+    labels: NDArray[np.float32] | None = None
+    """(N,): each item's label, where items hold one; None where they hold real and fake samples."""
+    finish: Callable[..., Any] | None = None
+    """(stacked items, device, targets) to inputs and truth, for data that is finished where the network is: its items
+    then hold what that takes (train/device_pairs.py)."""
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -156,9 +185,11 @@ def _resolved(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in children:
         raise RecipeError(f"recipes extend each other in a circle: {' -> '.join(p.name for p in chain)}")
     try:
-        tree = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not YAML in UTF-8: {error}") from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
     if not isinstance(tree, dict):
         raise RecipeError(f"{path} holds no mapping of keys to values")
     parent = tree.pop("extends", None)
@@ -203,6 +234,30 @@ def data_settings(recipe: Recipe) -> Any:
         raise RecipeError(f"recipe {recipe.name}, data.settings: {explain(error)}") from error
 
 
+def build_data(recipe: Recipe, detector: Detector, data: Path | None) -> DataSplits:
+    """Training and validation data as the recipe asks; `data` is the folder or file given on the command line.
+
+    Raises:
+        RecipeError: no such folder, what the data kind refuses, or sampling that the data cannot give.
+    """
+    if data is not None and not data.exists():
+        raise RecipeError(f"there is no folder or file {data}: --data names what to train on")
+    splits = data_module(recipe.data.kind).build(data_settings(recipe), recipe, detector, data)
+    if recipe.sampling.singles:
+        if splits.train.finish is not None:
+            raise RecipeError(
+                f"recipe {recipe.name}, sampling: data.kind {recipe.data.kind} makes real and fake of a whole batch:"
+                " leave singles out"
+            )
+        from train.imbalance import Singles
+
+        singles = Singles(splits.train, recipe.sampling.ratio, recipe.seed, f"recipe {recipe.name}, sampling")
+        splits.train = singles
+        fakes = int(singles.labels.sum())
+        splits.summary["singles"] = {"real": len(singles) - fakes, "fake": fakes}
+    return splits
+
+
 def create_detector(recipe: Recipe) -> Detector:
     """The recipe's untrained network, its MobileNets on ImageNet weights where the recipe names such.
 
@@ -223,41 +278,29 @@ def create_detector(recipe: Recipe) -> Detector:
     return detector
 
 
-def load_backbone(recipe: Recipe, detector: Detector) -> int:
-    """Take `recipe.backbone` into every MobileNetV1 of the detector; how many there were (0 where the key is not set).
+def load_backbone(recipe: Recipe, detector: Detector) -> list[Started]:
+    """Take `recipe.backbone` into the detector; what was taken (nothing where the key is not set).
 
     Raises:
-        RecipeError: no such file, not safetensors, another network's weights, or a detector without a MobileNetV1.
+        RecipeError: no such file, no weights, or another network's.
     """
     if recipe.backbone is None:
-        return 0
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from detectors.backbone import MobileNetV1
-
-    found = [module for module in detector.modules() if isinstance(module, MobileNetV1)]
-    if not found:
-        raise RecipeError(
-            f"recipe {recipe.name}, backbone: {recipe.detector} ({recipe.profile}) has no MobileNet to load it into"
-        )
+        return []
     try:
-        state = load_file(recipe.backbone)
-        for module in found:
-            module.load_imagenet(state)
-    except (OSError, SafetensorError, ValueError) as error:
+        return start_from(detector, Path(recipe.backbone))
+    except (OSError, ValueError) as error:
         raise RecipeError(f"recipe {recipe.name}, backbone {recipe.backbone}: {error}") from error
-    return len(found)
 
 
 def describe(recipe: Recipe, detector: Detector, splits: DataSplits) -> dict[str, Any]:
     """What a run would do, in plain values for YAML or JSON: `recipe` resolved, `config` of the detector with its
     defaults, `parameters` (all, trained), `data` (the builder's summary), `items` and `samples` of an epoch and of
     validation, `steps` of an epoch and of the run. One training item is made, to count its samples."""
-    from train.ranks import steps_per_epoch
+    from train.ranks import training_batches
 
     each = len(splits.train[0]["label"]) if len(splits.train) else 0
-    steps = steps_per_epoch(len(splits.train), recipe.batch)
+    steps = -(-len(training_batches(recipe, splits.train)) // recipe.accumulate)
+    items = min(recipe.batch * recipe.accumulate, len(splits.train))
     return {
         "recipe": recipe.model_dump(mode="json"),
         "config": detector.config.model_dump(mode="json"),
@@ -267,7 +310,7 @@ def describe(recipe: Recipe, detector: Detector, splits: DataSplits) -> dict[str
         },
         "data": json.loads(json.dumps(splits.summary, default=str)),
         "items": {"train": len(splits.train), "validation": len(splits.validation)},
-        "samples": {"item": each, "step": each * min(recipe.batch, len(splits.train))},
+        "samples": {"item": each, "step": each * items},
         "steps": {"epoch": steps, "run": steps * recipe.epochs},
     }
 

@@ -18,9 +18,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from train.checkpoint import writable, write
+from train.distributed import Workers, check_gpus, last_line
+from train.optim import check
 from train.prepare.cluster import connected, prepare_environment
 from train.prepare.settings import PrepareError
-from train.recipe import Recipe, RecipeError, create_detector, data_module, data_settings, load_recipe
+from train.recipe import Recipe, RecipeError, build_data, create_detector, data_settings, load_recipe
 
 
 def settings(params: Sequence[str], samples: int | None, seed: int) -> list[list[str]]:
@@ -78,15 +81,23 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """Train under each of `runs`; the results, best validation AUC first, also in out/sweep.json.
 
-    Raises RecipeError: a setting that is none (before anything runs), or a cluster that cannot be used.
+    A run that a stopped sweep has left in its folder goes on, a finished one is not trained again.
+
+    Raises RecipeError: a setting that is none (before anything runs), a cluster that cannot be used, or a folder that
+    cannot be written.
     """
+    if gpu and address is None:
+        check_gpus(Workers(gpu=True))
+    if data is not None and not data.exists():
+        raise RecipeError(f"there is no folder or file {data}: --data names what to train on")
     resolved = [load_recipe(recipe, [*overrides, *one]) for one in runs]
     for one in resolved:
         data_settings(one)
-        create_detector(one)
+        check(create_detector(one), one)
     if (out / "sweep.json").exists():
         raise RecipeError(f"{out} already holds a sweep: name another folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
+    with writable(out):
+        out.mkdir(parents=True, exist_ok=True)
     prepare_environment()
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     try:
@@ -119,9 +130,10 @@ def sweep(
         number = next(i for i, run in enumerate(given) if run == one.config["run"])
         failed = one.error is not None or not one.metrics or "auc" not in one.metrics
         best = {} if failed else one.metrics["best"]
-        lines.append({"overrides": runs[number], "folder": given[number]["folder"], "failed": failed, **best})
+        why = {"why": last_line(one.error) if one.error else "it ended without a result"} if failed else {}
+        lines.append({"overrides": runs[number], "folder": given[number]["folder"], "failed": failed, **why, **best})
     lines.sort(key=lambda line: -line.get("auc", -1.0))
-    (out / "sweep.json").write_text(json.dumps(lines, indent=1) + "\n")
+    write(json.dumps(lines, indent=1) + "\n", out / "sweep.json")
     return lines
 
 
@@ -137,18 +149,16 @@ def _trial(config: dict[str, Any]) -> None:
     torch.manual_seed(recipe.seed)
     detector = create_detector(recipe)
     data = Path(run["data"]) if run["data"] else None
-    splits = data_module(recipe.data.kind).build(data_settings(recipe), recipe, detector, data)
-    history: list[EpochMetrics] = []
+    splits = build_data(recipe, detector, data)
     with Monitor(recipe, folder) as monitor:
 
         def on_epoch(metrics: EpochMetrics) -> None:
             keep(recipe, splits.summary, folder)
             monitor.epoch(metrics)
-            history.append(metrics)
-            best = max(history, key=lambda m: (m.auc, m.epoch))
-            tune.report({"auc": metrics.auc, "best": asdict(best)})
 
-        train(detector, splits, recipe, folder, device="cuda" if run["gpu"] else "cpu", on_epoch=on_epoch)
+        device = "cuda" if run["gpu"] else "cpu"
+        best = train(detector, splits, recipe, folder, resume=True, device=device, on_epoch=on_epoch).best
+    tune.report({"auc": best.auc, "best": asdict(best)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -174,9 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"python -m train sweep: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"stopped; what finished its epochs is in {out}", file=sys.stderr)
+        print(f"stopped; the same command goes on after the finished epochs in {out}", file=sys.stderr)
         return 130
     for line in lines:
-        told = "failed" if line["failed"] else f"AUC {line['auc']:.4f}, epoch {line['epoch'] + 1}"
+        told = f"failed ({line['why']})" if line["failed"] else f"AUC {line['auc']:.4f}, epoch {line['epoch'] + 1}"
         print(f"{told}: {' '.join(line['overrides'])}, in {line['folder']}")
     return 1 if any(line["failed"] for line in lines) else 0

@@ -39,12 +39,20 @@ class Store:
 
     def __init__(self, url: str) -> None:
         try:
-            self.fs, self.root = file_system(url)
+            self._fs, self.root = file_system(url)
         except (ImportError, ValueError) as error:
             raise PrepareError(f"--out {url}: {error}") from None
+        self._given, self._process = url, os.getpid()
         self.root = self.root.rstrip("/")
         self.local = is_local(self.fs)
         self.url = str(self.fs.unstrip_protocol(self.root))
+
+    @property
+    def fs(self) -> Any:
+        """fsspec's; in a forked process, as loaders are, one of its own, since asynchronous ones survive no fork."""
+        if self._process != os.getpid():
+            (self._fs, _), self._process = file_system(self._given), os.getpid()
+        return self._fs
 
     def path(self, name: str) -> str:
         """As the file system takes it."""
