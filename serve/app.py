@@ -5,7 +5,8 @@
 from ray import serve as rayserve
 from ray.serve import Application
 
-from serve.deployments import DetectorGroup, Gateway, Landmarks, Runner, Tracking
+from serve.deployments import Gateway, Landmarks, Runner, Tracking
+from serve.groups import DetectorGroup
 from serve.settings import GraphArgs
 
 

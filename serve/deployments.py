@@ -7,14 +7,14 @@ constructors where they are heavy: the gateway, tracking and landmarks run witho
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
-import logging
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,25 +22,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ray import serve as rayserve
 
-from preprocessing.inputs import ClipInput, FaceInput, LandmarkInput
+from preprocessing.inputs import FaceInput
 from preprocessing.settings import MediaLimits, TrackingSettings
 from preprocessing.types import CropChunk, MediaInfo, Track
-from serve.settings import GraphArgs, GroupArgs, LandmarkArgs, TrackingArgs
+from serve.settings import GraphArgs, LandmarkArgs, TrackingArgs
+from serve.tracing import during, log_lines, under_way
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from detectors.predict import Prediction
-    from detectors.scoring import DetectorInfo
-    from detectors.steps import ChunkMeta, TrackingSummary, TrackPrediction
-    from detectors.store import LoadedDetector
-    from serve.stages import Graph, Sample
+    from detectors.steps import ChunkMeta, TrackingSummary
+    from serve.graph import Graph
 
-log = logging.getLogger("unmask.graph")
 ANSWER_S = 5.0
 """A part that does not answer its ping for so long is not ready."""
+DETECTORS_S = 60.0
+"""While detectors load, as after a change of weights, a request that needs to know them waits for so long."""
+CARDS_S = 10.0
+"""The gateway asks again which detectors there are so long after it was told: groups come late, weights change."""
 
 
 @dataclass
@@ -60,12 +60,14 @@ class Tracking:
     """Decode, detect, track. The caller takes the references of the chunks; these stay in this node's object store."""
 
     def __init__(self, args: TrackingArgs) -> None:
+        _check_confined()
         from detectors.steps import TrackingStep
         from preprocessing.faces import create_face_detector
-        from preprocessing.media import keep_spare
+        from preprocessing.media import keep_nursery
 
+        log_lines("tracking")
         self._step = TrackingStep()
-        keep_spare()
+        keep_nursery()
         self._free = [ThreadPoolExecutor(1, "tracking")]
         # The first analysis should not pay for imports and model files, some of which are loaded once a thread; nor
         # should the start, so this goes on behind it.
@@ -75,7 +77,7 @@ class Tracking:
         self._paces: dict[str, _Pace] = {}
 
     async def track(
-        self, session: str, path: Path, limits: MediaLimits, settings: TrackingSettings
+        self, analysis: str, session: str, path: Path, limits: MediaLimits, settings: TrackingSettings
     ) -> AsyncIterator[MediaInfo | ChunkMeta | CropChunk | TrackingSummary]:
         """TrackingStep's messages; a CropChunk follows its ChunkMeta. Raises MediaError."""
         from detectors.steps import describe
@@ -86,19 +88,27 @@ class Tracking:
         thread = self._free.pop() if self._free else ThreadPoolExecutor(1, "tracking")
         loop = asyncio.get_running_loop()
         try:
-            while (item := await loop.run_in_executor(thread, next, messages, None)) is not None:
-                if isinstance(item, CropChunk):
-                    pace.sizes.append(sum(face.image.nbytes for face in item.faces))
-                    yield describe(item)
-                yield item
-                del item
-                while len(pace.sizes) - pace.consumed > 3 and pace.ahead > self._ahead:
-                    pace.moved.clear()
-                    await pace.moved.wait()
+            with during(analysis, "tracking"):
+                while (item := await loop.run_in_executor(thread, next, messages, None)) is not None:
+                    if isinstance(item, CropChunk):
+                        pace.sizes.append(sum(face.image.nbytes for face in item.faces))
+                        yield describe(item)
+                    yield item
+                    del item
+                    while len(pace.sizes) - pace.consumed > 3 and pace.ahead > self._ahead:
+                        pace.moved.clear()
+                        await pace.moved.wait()
         finally:
             thread.submit(messages.close)  # type: ignore[attr-defined]
             self._free.append(thread)
             del self._paces[session]
+
+    async def credentials(self, analysis: str, path: Path) -> dict[str, str]:
+        """What is signed in the file, read in a confined process."""
+        from preprocessing.media import read_credentials
+
+        with during(analysis, "credentials"):
+            return await asyncio.to_thread(read_credentials, path)
 
     async def consumed(self, session: str, chunks: int) -> None:
         """So many chunks of the session are no longer waiting."""
@@ -110,13 +120,19 @@ class Tracking:
         """It answers."""
         return True
 
+    async def load(self) -> dict[str, int]:
+        """Steps that it has in hand."""
+        return under_way()
+
 
 class Landmarks:
     """Landmarks and detector inputs of chunks; calibration by a second decode."""
 
     def __init__(self, args: LandmarkArgs) -> None:
+        _check_confined()
         from detectors.steps import LandmarkStep
 
+        log_lines("landmarks")
         self._step = LandmarkStep(args.model)
         self._thread = ThreadPoolExecutor(1, "landmarks")
 
@@ -125,26 +141,28 @@ class Landmarks:
         return self._step.extractor
 
     async def landmarks(
-        self, reference: list[Any], wanted: dict[int, list[FaceInput]], frame_size: tuple[int, int]
+        self, analysis: str, reference: list[Any], wanted: dict[int, list[FaceInput]], frame_size: tuple[int, int]
     ) -> AsyncIterator[Any]:
         """LandmarkStep on the chunk behind `reference[0]`: first (landmarks, quality), then for each distinct input of
         `wanted`, in the order of `by_input`, the crops as {face: crop}."""
         from serve.stages import by_input
 
-        chunk = await reference[0]
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._thread, self._step, chunk, wanted, frame_size)
+        with during(analysis, "landmarks"):
+            chunk = await reference[0]
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._thread, self._step, chunk, wanted, frame_size)
         yield found.landmarks, found.quality
         for spec, faces in by_input(wanted).items():
             yield {face: found.samples[face][spec] for face in faces}
 
     async def calibrate(
-        self, path: Path, limits: MediaLimits, tracks: Mapping[int, Track]
+        self, analysis: str, path: Path, limits: MediaLimits, tracks: Mapping[int, Track]
     ) -> dict[int, NDArray[np.float32]]:
         """LandmarkStep.calibrate, whose decoding process ends when the request is cancelled."""
         stop = threading.Event()
         try:
-            return await asyncio.to_thread(self._step.calibrate, path, limits, tracks, stop)
+            with during(analysis, "calibration"):
+                return await asyncio.to_thread(self._step.calibrate, path, limits, tracks, stop)
         finally:
             stop.set()
 
@@ -152,214 +170,64 @@ class Landmarks:
         """It answers."""
         return True
 
-
-class DetectorGroup:
-    """Hosts detectors, each with a thread of its own, so that one that hangs does not hold up the others.
-
-    Samples of all analyses that wait for the same detector share forward passes of at most `batch_size`; a track's
-    samples go in as parts of that size, so a long video cannot keep an image waiting for more than one pass.
-    """
-
-    def __init__(self, args: GroupArgs, elsewhere: frozenset[str], modules: Sequence[str]) -> None:
-        import torch
-
-        from detectors.steps import DetectStep
-        from detectors.store import available, load
-
-        torch.set_num_threads(args.threads)
-        for module in modules:
-            importlib.import_module(module)
-        self._args = args
-        self._unusable: dict[str, str] = {}
-        wanted = args.detectors if args.detectors is not None else [n for n in available() if n not in elsewhere]
-        loaded: dict[str, LoadedDetector] = {}
-        for name in wanted:
-            try:
-                loaded[name] = load(name)
-            except Exception as error:  # damaged weights cost their detector, not the group
-                log.error("detector %s cannot be used: %s", name, error)
-                self._unusable[name] = str(error)
-        self._step = DetectStep(loaded)
-        self._threads = {name: ThreadPoolExecutor(1, name) for name in loaded}
-        self._batched = {name: self._batching(one, self._threads[name]) for name, one in loaded.items()}
-        for name, one in loaded.items():
-            self._threads[name].submit(self._warm, one)
-
-    def _batching(
-        self, loaded: LoadedDetector, thread: ThreadPoolExecutor
-    ) -> Callable[[NDArray[Any]], Awaitable[Prediction | Exception]]:
-        async def pass_of(parts: list[NDArray[Any]]) -> list[Prediction | Exception]:
-            return await asyncio.get_running_loop().run_in_executor(thread, _predict_parts, loaded, parts)
-
-        batched: Callable[[NDArray[Any]], Awaitable[Prediction | Exception]] = rayserve.batch(
-            max_batch_size=self._args.batch_size,
-            batch_wait_timeout_s=self._args.batch_wait_s,
-            batch_size_fn=lambda parts: sum(len(part) for part in parts),
-        )(pass_of)
-        return batched
-
-    def _warm(self, loaded: LoadedDetector) -> None:
-        """One pass over nothing, heatmaps included: the first analysis should not pay for lazy imports and buffers."""
-        try:
-            self._step(loaded.detector.name, _blank(loaded.detector.input), 1)
-        except Exception as error:  # it will be said again, with the analysis that it costs
-            log.warning("detector %s failed its warm-up: %s", loaded.detector.name, error)
-
-    async def detect(
-        self, name: str, samples: list[Sample] | list[list[Sample]] | NDArray[Any], maps: int
-    ) -> TrackPrediction:
-        """DetectStep for one track; `samples` are references, lists of them for clips, or the rows themselves."""
-        from detectors.predict import clips_of
-
-        start = time.perf_counter()
-        batch = samples if isinstance(samples, np.ndarray) else await _fetch(samples)
-        size = clips_of(self._args.batch_size, self._step.loaded[name].detector.input)
-        parts = [batch[i : i + size] for i in range(0, len(batch), size)]
-        found = await asyncio.gather(*(self._batched[name](part) for part in parts))
-        for one in found:
-            if isinstance(one, Exception):
-                raise one
-        joined = _join([one for one in found if not isinstance(one, Exception)])
-        loop = asyncio.get_running_loop()
-        thread = self._threads[name]
-        return await loop.run_in_executor(thread, self._step.complete, name, batch, joined, maps, start)
-
-    async def infos(self) -> dict[str, DetectorInfo]:
-        """What the pipeline needs to know of the detectors here."""
-        from detectors.local import describe_detector
-
-        return {name: describe_detector(one) for name, one in self._step.loaded.items()}
-
-    async def cards(self) -> list[dict[str, Any]]:
-        """The detectors here as the API shows them."""
-        usable = [detector_card(one) for one in self._step.loaded.values()]
-        return usable + [{"name": name, "available": False, "reason": why} for name, why in self._unusable.items()]
-
-    async def ping(self) -> bool:
-        """It answers."""
-        return True
-
-
-async def _fetch(samples: Sequence[Sample] | Sequence[list[Sample]]) -> NDArray[np.uint8]:
-    """The crops of the samples, (N, H, W, 3), of clips (N, length, H, W, 3); those of one chunk come together."""
-    clips = [one if isinstance(one, list) else [one] for one in samples]
-    chunks = list(dict.fromkeys(sample.crops for clip in clips for sample in clip))
-    crops = dict(zip(chunks, await asyncio.gather(*chunks), strict=True))
-    fetched = np.stack([np.stack([crops[sample.crops][sample.face] for sample in clip]) for clip in clips])
-    return fetched if isinstance(samples[0], list) else fetched[:, 0]
-
-
-def _blank(spec: FaceInput | ClipInput | LandmarkInput) -> NDArray[Any]:
-    if isinstance(spec, LandmarkInput):
-        return np.zeros((1, spec.length, 136), np.float32)
-    if isinstance(spec, ClipInput):
-        return np.zeros((1, spec.length, spec.face.size, spec.face.size, 3), np.uint8)
-    return np.zeros((1, spec.size, spec.size, 3), np.uint8)
-
-
-def _predict_parts(loaded: LoadedDetector, parts: list[NDArray[Any]]) -> list[Prediction | Exception]:
-    """One prediction a part. Where the joint pass fails, each part gets its own, so that one cannot spoil another."""
-    from detectors.predict import Prediction, predict
-
-    try:
-        joint = np.concatenate(parts)
-        whole = predict(loaded, joint, len(joint))
-    except Exception as error:
-        if len(parts) == 1:
-            return [error]
-        return [_predict_parts(loaded, [part])[0] for part in parts]
-    ends = np.cumsum([len(part) for part in parts])[:-1]
-    logits = np.split(whole.logits, ends)
-    embeddings = [None] * len(parts) if whole.embeddings is None else np.split(whole.embeddings, ends)
-    return [Prediction(a, b) for a, b in zip(logits, embeddings, strict=True)]
-
-
-def _join(found: list[Prediction]) -> Prediction:
-    from detectors.predict import Prediction
-
-    embeddings = [one.embeddings for one in found if one.embeddings is not None]
-    return Prediction(np.concatenate([one.logits for one in found]), np.concatenate(embeddings) if embeddings else None)
-
-
-def detector_card(loaded: LoadedDetector) -> dict[str, Any]:
-    """A detector as the API shows it: method, paper, weights, licence, measured figures."""
-    meta, card = loaded.detector.meta, loaded.card
-    return {
-        "name": loaded.detector.name,
-        "available": True,
-        "title": meta.title,
-        "paper": meta.paper,
-        "year": meta.year,
-        "url": meta.url,
-        "looks_at": meta.looks_at,
-        "input": type(loaded.detector.input).__name__,
-        "profile": card.profile,
-        "weights": loaded.label,
-        "parameters": sum(p.numel() for p in loaded.detector.parameters()),
-        "licence": card.licence,
-        "data": card.data,
-        "limits": card.limits,
-        "calibrated": card.calibration is not None,
-        "metrics": [metric.model_dump(mode="json") for metric in card.metrics],
-    }
+    async def load(self) -> dict[str, int]:
+        """Steps that it has in hand."""
+        return under_way()
 
 
 class Runner:
     """Takes analyses from the store and runs the pipeline over the graph; what it passes on are references."""
 
     def __init__(self, args: GraphArgs, tracking: Any, landmarks: Any, groups: dict[str, Any]) -> None:
+        log_lines("runner")
         for module in args.modules:
             importlib.import_module(module)
         self._args = args
-        self._parts = {"tracking": tracking, "landmarks": landmarks, **{f"group {k}": v for k, v in groups.items()}}
+        # A group that scales to zero would be woken by each question whether it is ready.
+        awake = {f"group {key}": group for key, group in groups.items() if args.groups[key].fewest_replicas}
+        self._parts = {"tracking": tracking, "landmarks": landmarks, **awake}
         self._groups = groups
-        self._cards: list[dict[str, Any]] | None = None
+        self._graph: Graph | None = None
+        self._met = asyncio.Event()
         self._notify: Callable[[], None] = lambda: None
         self._work = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
+        from serve.graph import Graph
+        from serve.meters import GraphMeters
         from serve.runner import JobRunner
         from serve.stages import RayStages
         from serve.storage import Storage
-        from serve.store import SQLiteStore
+        from serve.store import JobStore
 
-        graph = await self._connect()
+        landmarks = self._parts["landmarks"]
+        graph = Graph(self._parts["tracking"], landmarks, self._groups, await landmarks.extractor.remote())
+        await graph.meet(self._args.runner.groups_wait_s)
+        self._graph = graph
+        self._met.set()
         storage = Storage(self._args.folder)
-        store = SQLiteStore(self._args.folder / "jobs.sqlite3")
+        store = JobStore(self._args.place)
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        stages = lambda: RayStages(graph, uuid.uuid4().hex)  # noqa: E731
-        runner = JobRunner(store, storage, stages, self._args.runner, owner)
+        runner = JobRunner(
+            store, storage, lambda job: RayStages(graph, job.id), self._args.runner, owner, GraphMeters(graph.infos)
+        )
         self._notify = runner.notify
         await runner.run()
-
-    async def _connect(self) -> Graph:
-        from serve.stages import Graph
-
-        infos: dict[str, DetectorInfo] = {}
-        owner: dict[str, str] = {}
-        cards: list[dict[str, Any]] = []
-        for key, group in self._groups.items():
-            there = await group.infos.remote()
-            infos |= there
-            owner |= dict.fromkeys(there, key)
-            cards += [{**card, "group": key} for card in await group.cards.remote()]
-        landmarks = self._parts["landmarks"]
-        graph = Graph(
-            self._parts["tracking"], landmarks, self._groups, infos, owner, await landmarks.extractor.remote()
-        )
-        self._cards = sorted(cards, key=lambda card: card["name"])
-        return graph
 
     async def notify(self) -> None:
         """An analysis is waiting."""
         self._notify()
 
     async def detectors(self) -> list[dict[str, Any]] | None:
-        """The cards of all groups; None while they load."""
-        return self._cards
+        """The cards of all groups; None where they still load after DETECTORS_S."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._met.wait(), DETECTORS_S)
+        if self._graph is None:
+            return None
+        return self._graph.cards({key: group.detectors or () for key, group in self._args.groups.items()})
 
     async def ready(self) -> dict[str, bool]:
-        """Each part of the graph, and whether it answers."""
+        """Each part of the graph that is always there, and whether it answers."""
 
         async def answers(handle: Any) -> bool:
             try:
@@ -368,7 +236,13 @@ class Runner:
                 return False
 
         found = await asyncio.gather(*(answers(handle) for handle in self._parts.values()))
-        return {"runner": self._cards is not None, **dict(zip(self._parts, found, strict=True))}
+        return {"runner": self._graph is not None, **dict(zip(self._parts, found, strict=True))}
+
+    async def in_hand(self) -> dict[str, dict[str, int]]:
+        """Of each part of the graph, this one included, the steps that it has in hand."""
+        from serve.graph_state import in_hand
+
+        return {"runner": under_way(), **await in_hand(self._parts)}
 
     async def check_health(self) -> None:
         """Raises what ended the work, so that Serve starts another."""
@@ -387,30 +261,44 @@ class Gateway:
         self._args = args
         self._runner = runner
         self._cards: list[dict[str, Any]] | None = None
+        self._cards_at = 0.0
+        self._asking = asyncio.Lock()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        from preprocessing.media import keep_spare
-        from serve.gateway import Services, create_app
-        from serve.storage import Storage
-        from serve.store import SQLiteStore
+        from ray._private.authentication.authentication_utils import is_token_auth_enabled  # nothing public tells it
 
-        keep_spare()  # every upload's header is read in one
+        from preprocessing.media import keep_nursery
+        from serve.gateway import create_app
+        from serve.launch import check_nodes, check_public, check_ray, listens_on
+        from serve.services import Services
+        from serve.storage import Storage
+        from serve.store import JobStore
+
+        log_lines("gateway")
+        host, _ = listens_on()
+        check_public(host, self._args.folder)
+        check_ray(host, is_token_auth_enabled())
+        check_nodes(self._args)
+        keep_nursery()  # every upload has its header read
         services = Services(
-            store=SQLiteStore(self._args.folder / "jobs.sqlite3"),
+            store=JobStore(self._args.place),
             storage=Storage(self._args.folder),
             args=self._args.gateway,
             settings=self._args.settings,
             detectors=self._detectors,
             ready=self._ready,
             notify=self._notify,
+            graph=self._graph,
         )
         return create_app(services)
 
     async def _detectors(self) -> list[dict[str, Any]]:
         from serve.problems import busy
 
-        if self._cards is None:
-            self._cards = await self._runner.detectors.remote()
+        async with self._asking:  # one question for all who wait
+            if self._cards is None or time.monotonic() - self._cards_at > CARDS_S:
+                self._cards = await self._runner.detectors.remote()
+                self._cards_at = time.monotonic()
         if self._cards is None:
             raise busy("the detectors are still loading", 5)
         return self._cards
@@ -422,5 +310,17 @@ class Gateway:
             parts = {"runner": False}
         return {"gateway": True, **parts}
 
+    async def _graph(self) -> dict[str, Any]:
+        from serve.graph_state import look
+
+        return await look(self._runner)
+
     def _notify(self) -> None:
         self._runner.notify.remote()
+
+
+def _check_confined() -> None:
+    """On each node that decodes: it may be unlike the gateway's."""
+    from serve.launch import check_confined, listens_on
+
+    check_confined(listens_on()[0])

@@ -19,6 +19,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from preprocessing.media import filters_calls
+from serve.access import Tokens
 from serve.settings import GraphArgs, plain
 
 LAPTOP = Path(__file__).parent / "config" / "laptop.yaml"
@@ -84,6 +86,71 @@ def check_port(host: str, port: int, option: str = "--port") -> None:
         raise LaunchError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
+def is_public(host: str) -> bool:
+    """Whether other machines may reach what listens there."""
+    return host not in ("localhost", "127.0.0.1", "::1")
+
+
+def check_confined(host: str) -> None:
+    """Raises LaunchError where strangers' files would be decoded on a machine that cannot confine what decodes them."""
+    if is_public(host) and not filters_calls():
+        raise LaunchError(
+            f"other machines could reach {host}, and this one cannot confine what decodes their files (it needs Linux"
+            " on x86-64 or aarch64, with seccomp): listen on 127.0.0.1"
+        )
+
+
+def check_cluster(address: str) -> None:
+    """Raises LaunchError where nothing listens at the address of a cluster, for which Ray itself takes minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # auto
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        raise LaunchError(f"no Ray cluster answers at {address}: {error.strerror or error}") from None
+
+
+def check_public(host: str, folder: Path) -> None:
+    """Raises LaunchError where other machines could reach a service that has no tokens, or cannot confine codecs."""
+    if not is_public(host):
+        return
+    check_confined(host)
+    try:
+        found = Tokens(folder / "tokens.json").cards()
+    except ValueError as error:
+        raise LaunchError(str(error)) from None
+    if not found:
+        raise LaunchError(
+            f"other machines could reach {host}, and there are no tokens: make one with `unmask tokens add NAME`, or"
+            " listen on 127.0.0.1"
+        )
+
+
+def check_ray(host: str, tokens: bool) -> None:
+    """Raises LaunchError where other machines may reach the service and Ray takes commands without a token."""
+    if is_public(host) and not tokens:
+        raise LaunchError(
+            f"other machines could reach {host}, and Ray runs what anybody sends it: start every node with"
+            " RAY_AUTH_MODE=token in its environment, or listen on 127.0.0.1"
+        )
+
+
+def check_nodes(args: GraphArgs) -> None:
+    """Raises LaunchError on a cluster of several nodes whose parts would each have a folder and queue of their own.
+
+    Those that are there now: a node that joins later is seen when the next gateway starts.
+    """
+    import ray
+
+    nodes = [one for one in ray.nodes() if one["Alive"] and one["Resources"].get("CPU")]
+    if len(nodes) > 1 and not (args.store and args.shared_storage):
+        raise LaunchError(
+            f"this cluster has {len(nodes)} nodes: they need store (PostgreSQL) and a storage that all of them see"
+            " (shared_storage: true), else what one keeps the others do not find"
+        )
+
+
 @contextmanager
 def start(
     config: Config,
@@ -99,17 +166,23 @@ def start(
     Starts a local Ray instance of its own, whatever RAY_ADDRESS says; `address` joins that cluster instead, where only
     the application is removed at the end. `dashboard_port` turns Ray's dashboard on. Raises LaunchError.
     """
+    asked = (host, port)
     host, port = host or config.host, port or config.port
+    check_public(host, config.args.folder)
     if address is None:
+        check_ray(host, os.environ.get("RAY_AUTH_MODE", "token") == "token")
         check_port(host, port)
+    else:
+        check_cluster(address)
     if dashboard_port is not None:
         check_port("127.0.0.1", dashboard_port, "--dashboard-port")
-    _prepare_environment()
+    prepare_environment()
     import ray
     from ray import serve as rayserve
 
     from serve.app import build
 
+    deployed = False
     if ray.is_initialized():
         raise LaunchError("this process is connected to a Ray instance already")
     try:
@@ -119,8 +192,12 @@ def start(
             for number, handler in before.items():  # Ray's own would end this process without the clean-up below
                 signal.signal(number, handler)
         _quieten_loggers()
-        if address is None:
-            rayserve.start(http_options={"host": host, "port": port}, logging_config=_serve_logging())
+        rayserve.start(http_options={"host": host, "port": port}, logging_config=_serve_logging())
+        host, port = listens_on()  # where Serve ran on that cluster before, it stays where it is
+        for wanted, found, option in zip(asked, (host, port), ("--host", "--port"), strict=True):
+            if wanted is not None and wanted != found:
+                raise LaunchError(f"Serve on that cluster listens on {host}:{port}: leave {option} out, or give that")
+        deployed = True
         rayserve.run(build(config.args), name=APPLICATION, route_prefix="/", logging_config=_serve_logging())
         yield Running(f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}", config.args.folder)
     except RuntimeError as error:
@@ -131,15 +208,26 @@ def start(
             with contextlib.redirect_stdout(io.StringIO()):
                 if address is None:
                     rayserve.shutdown()
-                else:
+                elif deployed:
                     rayserve.delete(APPLICATION)
                 ray.shutdown()
+
+
+def listens_on() -> tuple[str, int]:
+    """Where Serve's proxies answer, whichever command started them."""
+    from ray.serve.context import _get_global_client  # nothing public tells it
+
+    options = _get_global_client().http_config
+    return str(options.host), int(options.port)
 
 
 def _connect(ray: Any, address: str | None, dashboard_port: int | None, num_cpus: int | None) -> None:
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": APPLICATION}
     if address is not None:
-        ray.init(address=address, **options)
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, ValueError) as error:
+            raise LaunchError(f"no Ray cluster answers at {address}: {_last_line(error)}") from error
         return
     ray.init(
         address="local",
@@ -152,7 +240,7 @@ def _connect(ray: Any, address: str | None, dashboard_port: int | None, num_cpus
     )
 
 
-def _prepare_environment() -> None:
+def prepare_environment() -> None:
     """The environment of Ray, read when it is imported and by the processes that it starts: a token, no reports."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from preprocessing.errors import MediaError
 
@@ -56,6 +57,13 @@ def answer(
     return JSONResponse(body.model_dump(), status, headers=dict(headers or {}))
 
 
+def fault(scope: Scope, error: Exception) -> JSONResponse:
+    """The answer where the program itself failed; the log has the details."""
+    incident = uuid.uuid4().hex[:8]
+    log.error("incident %s at %s %s", incident, scope["method"], scope["path"], exc_info=error)
+    return answer(500, "internal", "something went wrong on the server", f"its log has the details under {incident}")
+
+
 _PLAIN = {
     404: ("not_found", "there is nothing at this address"),
     405: ("method", "this address does not take that method"),
@@ -63,7 +71,7 @@ _PLAIN = {
 
 
 def install(app: FastAPI) -> None:
-    """Turn every exception of the app into an answer of the one shape."""
+    """Turn refusals of the app into an answer of the one shape; faults are the guard's, by `fault`."""
 
     async def problem(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Problem)
@@ -84,15 +92,7 @@ def install(app: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"])
         return answer(422, "invalid", f"{where}: {first['msg']}", "see /docs for what this address takes")
 
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        incident = uuid.uuid4().hex[:8]
-        log.error("incident %s at %s %s", incident, request.method, request.url.path, exc_info=error)
-        return answer(
-            500, "internal", "something went wrong on the server", f"its log has the details under {incident}"
-        )
-
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(MediaError, media)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(Exception, unexpected)

@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from detectors.pipeline import Analysis, Stages, analyse
+from detectors.pipeline import Stages, analyse
+from detectors.result import Analysis
 from preprocessing.errors import MediaError
 from preprocessing.settings import Settings
+from serve.meters import Meters, NoMeters
 from serve.settings import RunnerArgs
 from serve.storage import Storage
-from serve.store import Failure, Job, JobStore
+from serve.store import AWAY, Failure, Job, JobStore
+from serve.tracing import ROOT, during
 
 log = logging.getLogger("unmask.runner")
 TICK_S = 0.25
 """With analyses running: progress is written, cancellations are seen."""
 IDLE_S = 1.0
 """Without: the store is asked for work that no notification announced."""
+
+Found = TypeVar("Found")
 
 
 class PartLost(Exception):
@@ -36,11 +42,19 @@ class JobRunner:
     """Runs up to `args.slots` analyses at once; `run` goes on until it is cancelled."""
 
     def __init__(
-        self, store: JobStore, storage: Storage, stages: Callable[[], GraphStages], args: RunnerArgs, owner: str
+        self,
+        store: JobStore,
+        storage: Storage,
+        stages: Callable[[Job], GraphStages],
+        args: RunnerArgs,
+        owner: str,
+        meters: Meters | None = None,
     ) -> None:
         self._store, self._storage, self._stages, self._args, self._owner = store, storage, stages, args, owner
+        self._meters = meters or NoMeters()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, tuple[str, float]] = {}
+        self._detectors: dict[str, dict[str, float]] = {}
         self._wake = asyncio.Event()
 
     def notify(self) -> None:
@@ -48,29 +62,44 @@ class JobRunner:
         self._wake.set()
 
     async def run(self) -> None:
-        """Lease, run, beat. On cancellation the running analyses are queued again."""
+        """Lease, run, beat. On cancellation the running analyses are queued again.
+
+        A store that is away for a moment costs nothing that runs: the next beat extends the leases again, or tells
+        which analyses another runner has taken meanwhile.
+        """
+        away = False
         try:
             while True:
                 self._wake.clear()
-                await self._fill()
+                try:
+                    # In this order: only a beat keeps analyses whose lease ran out from being leased a second time.
+                    if self._running:
+                        await self._beat()
+                    await self._fill()
+                    away = False
+                except AWAY as error:
+                    if not away:
+                        log.warning("the job store is away, and is asked again: %s", error)
+                    away = True
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), TICK_S if self._running else IDLE_S)
-                if self._running:
-                    await self._beat()
+                    await asyncio.wait_for(self._wake.wait(), TICK_S if self._running and not away else IDLE_S)
         finally:
             tasks = dict(self._running)
             for task in tasks.values():
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
             for job_id in tasks:
-                self._store.give_back(job_id, self._owner)
+                try:
+                    self._store.give_back(job_id, self._owner)
+                except AWAY:  # it is taken again when its lease has run out
+                    log.warning("%s could not be given back", job_id)
 
     async def _fill(self) -> None:
         while len(self._running) < self._args.slots:
             job = await asyncio.to_thread(self._store.lease, self._owner, self._args.lease_s, self._args.max_attempts)
             if job is None:
                 return
-            self._progress[job.id] = ("starting", 0.0)
+            self._progress[job.id], self._detectors[job.id] = ("starting", 0.0), {}
             task = asyncio.create_task(self._execute(job))
             self._running[job.id] = task
             task.add_done_callback(lambda _, job_id=job.id: self._ended(job_id))  # type: ignore[misc]
@@ -78,32 +107,64 @@ class JobRunner:
     def _ended(self, job_id: str) -> None:
         self._running.pop(job_id, None)
         self._progress.pop(job_id, None)
+        self._detectors.pop(job_id, None)
         self._wake.set()
 
     async def _beat(self) -> None:
-        lost = await asyncio.to_thread(self._store.beat, self._owner, dict(self._progress), self._args.lease_s)
+        detectors = {job_id: dict(done) for job_id, done in self._detectors.items()}
+        lost = await asyncio.to_thread(
+            self._store.beat, self._owner, dict(self._progress), self._args.lease_s, detectors
+        )
         for job_id in lost:
             if (task := self._running.get(job_id)) is not None:
                 task.cancel()
 
     async def _execute(self, job: Job) -> None:
-        stages = self._stages()
+        with during(job.id, ROOT, attempt=job.attempts, bytes=job.size):
+            try:
+                await self._attempt(job)
+            except AWAY as error:
+                log.error("the job store stayed away; the analysis begins again when its lease has run out: %s", error)
+
+    async def _told(self, call: Callable[..., Found], *args: object) -> Found:
+        """A call to the store, made again for as long as a lease lasts while the store is away."""
+        until = time.monotonic() + self._args.lease_s
+        while True:
+            try:
+                return await asyncio.to_thread(call, *args)
+            except AWAY:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(IDLE_S)
+
+    async def _attempt(self, job: Job) -> None:
+        stages = self._stages(job)
         try:
             async with asyncio.timeout(self._args.deadline_s):
                 analysis = await self._analyse(job, stages)
             if stages.lost and job.attempts < self._args.max_attempts:
                 await self._again(job)
             else:  # at the last attempt an answer without the detector that keeps dying is better than none
-                await asyncio.to_thread(self._keep, job, analysis)
+                await self._told(self._keep, job, analysis)
+                self._meters.done(analysis.result)
+                log.info("done: %s", analysis.result.verdict)
+        except AWAY:
+            raise
         except Exception as error:
             if stages.lost and job.attempts < self._args.max_attempts:
                 await self._again(job)
             else:
-                await asyncio.to_thread(self._store.fail, job.id, self._owner, self._failure(job, error))
+                failure = self._failure(job, error)
+                await self._told(self._store.fail, job.id, self._owner, failure)
+                self._meters.failed(failure.code)
+                log.info("failed: %s", failure.reason)
 
     async def _analyse(self, job: Job, stages: Stages) -> Analysis:
         def progress(stage: str, share: float) -> None:
-            self._progress[job.id] = (stage, share)
+            if detector := stage.partition("/")[2]:
+                self._detectors.get(job.id, {})[detector] = round(share, 3)
+            else:
+                self._progress[job.id] = (stage, share)
 
         settings = Settings.model_validate_json(job.settings)
         return await analyse(self._storage.media(job.id), stages, settings, name=job.name, progress=progress)
@@ -120,9 +181,9 @@ class JobRunner:
 
     async def _again(self, job: Job) -> None:
         """A part of the graph died: it comes back by itself, so the analysis starts again from the stored media."""
-        log.warning("analysis %s was interrupted (attempt %d)", job.id, job.attempts)
+        log.warning("interrupted (attempt %d)", job.attempts)
         await asyncio.sleep(min(job.attempts, 5))
-        await asyncio.to_thread(self._store.give_back, job.id, self._owner)
+        await self._told(self._store.give_back, job.id, self._owner)
 
     def _failure(self, job: Job, error: Exception) -> Failure:
         if isinstance(error, MediaError):
@@ -134,6 +195,6 @@ class JobRunner:
         if isinstance(error, PartLost):
             reason = f"the analysis was interrupted {job.attempts} times: {error}"
             return Failure("interrupted", reason, "the server's log says why; try a shorter or smaller file")
-        log.error("analysis %s failed", job.id, exc_info=error)
+        log.error("failed by a fault of unmask", exc_info=error)
         hint = f"this is a fault of unmask; the server's log has the details under {job.id}"
         return Failure("internal", f"the analysis failed ({type(error).__name__})", hint)

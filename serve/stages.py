@@ -9,8 +9,11 @@ such a reference points to before the receiver is known to hold it.)
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from detectors.steps import ChunkMeta, LandmarkedChunk, TrackingSummary, TrackPr
 from preprocessing.inputs import FaceInput
 from preprocessing.settings import MediaLimits, TrackingSettings
 from preprocessing.types import MediaInfo, Track
+from serve.graph import Graph, OtherWeights
 from serve.runner import PartLost
 
 log = logging.getLogger("unmask.graph")
@@ -37,18 +41,6 @@ class Sample:
     face: int
 
 
-@dataclass(frozen=True)
-class Graph:
-    """Handles of the deployments, and what they said of themselves: `owner` names each detector's group."""
-
-    tracking: Any
-    landmarks: Any
-    groups: Mapping[str, Any]
-    infos: Mapping[str, DetectorInfo]
-    owner: Mapping[str, str]
-    extractor: str
-
-
 def by_input(wanted: Mapping[int, Sequence[FaceInput]]) -> dict[FaceInput, list[int]]:
     """The faces that want each distinct crop, in the order in which the crops travel."""
     found: dict[FaceInput, list[int]] = {}
@@ -59,35 +51,43 @@ def by_input(wanted: Mapping[int, Sequence[FaceInput]]) -> dict[FaceInput, list[
 
 
 class RayStages:
-    """Implements detectors.pipeline.Stages for one analysis, called `session`."""
+    """Implements detectors.pipeline.Stages for one run of one analysis, whose id the parts are told."""
 
-    def __init__(self, graph: Graph, session: str) -> None:
+    def __init__(self, graph: Graph, analysis: str) -> None:
         self._graph = graph
-        self._session = session
+        self._analysis = analysis
+        self._session = uuid.uuid4().hex  # an analysis that is run again shares nothing with its first run
+        self._infos = dict(graph.infos)  # one analysis is read by the same cards from its beginning to its end
         self.extractor = graph.extractor
         self.lost = False
         """A process died during this analysis: what it held is gone, and the answer is not whole."""
 
     def infos(self) -> Mapping[str, DetectorInfo]:
-        return self._graph.infos
+        return self._infos
 
     async def track(
         self, path: Path, limits: MediaLimits, settings: TrackingSettings
-    ) -> AsyncIterator[MediaInfo | tuple[ChunkMeta, Any] | TrackingSummary]:
-        call = self._graph.tracking.options(stream=True).track.remote(self._session, path, limits, settings)
+    ) -> AsyncGenerator[MediaInfo | tuple[ChunkMeta, Any] | TrackingSummary, None]:
+        call = self._graph.tracking.options(stream=True).track.remote(
+            self._analysis, self._session, path, limits, settings
+        )
         chunks = 0
+        whole = False
         try:
             stream = await call._to_object_ref_gen()
             async for message in stream:
                 item = await message
                 if not isinstance(item, ChunkMeta):
-                    yield item
+                    whole = isinstance(item, TrackingSummary)
+                    yield self._told(item) if isinstance(item, TrackingSummary) else item
                     continue
-                yield item, await anext(stream)
+                yield item, await self._next(stream)
                 chunks += 1
                 # Asked for the next, so this one is with the landmarks. All replicas hear it, one knows the session.
                 if chunks % 2 == 0:
                     self._graph.tracking.broadcast("consumed", self._session, chunks)._ensure_scheduled()
+            if not whole:
+                raise self._ended()
         except RayError as error:
             raise self._plain(error) from None
         finally:
@@ -98,13 +98,14 @@ class RayStages:
     ) -> LandmarkedChunk:
         method = self._graph.landmarks.options(stream=True).landmarks
         # In a list: a bare reference would be fetched into this process on the way.
-        call = method.remote([reference], {face: list(specs) for face, specs in wanted.items()}, frame_size)
+        specs_of = {face: list(specs) for face, specs in wanted.items()}
+        call = method.remote(self._analysis, [reference], specs_of, frame_size)
         try:
             stream = await call._to_object_ref_gen()
-            points, quality = await (await anext(stream))
+            points, quality = await (await self._next(stream))
             samples: dict[int, dict[FaceInput, Any]] = {face: {} for face in wanted}
             for spec, faces in by_input(wanted).items():
-                crops = await anext(stream)
+                crops = await self._next(stream)
                 for face in faces:
                     samples[face][spec] = Sample(crops, face)
             return LandmarkedChunk(points, quality, samples)
@@ -117,15 +118,33 @@ class RayStages:
     async def calibrate(
         self, path: Path, limits: MediaLimits, tracks: Mapping[int, Track]
     ) -> dict[int, NDArray[np.float32]]:
-        call = self._graph.landmarks.calibrate.remote(path, limits, dict(tracks))
+        call = self._graph.landmarks.calibrate.remote(self._analysis, path, limits, dict(tracks))
         rows: dict[int, NDArray[np.float32]] = await self._answer(call)
         return rows
 
     async def detect(self, name: str, samples: Sequence[Any] | NDArray[Any], maps: int) -> TrackPrediction:
-        group = self._graph.groups[self._graph.owner[name]]
+        key = self._graph.owner[name]
         given = samples if isinstance(samples, np.ndarray) else list(samples)
-        prediction: TrackPrediction = await self._answer(group.detect.remote(name, given, maps))
+        call = self._graph.groups[key].detect.remote(self._analysis, name, self._infos[name].sha256, given, maps)
+        try:
+            prediction: TrackPrediction = await self._answer(call)
+        except OtherWeights:
+            self.lost = True
+            with contextlib.suppress(Exception):  # asked again by the next run, which meets the same
+                await self._graph.ask(key)
+            raise PartLost(f"the weights of {name} were changed") from None
         return prediction
+
+    def _told(self, summary: TrackingSummary) -> TrackingSummary:
+        """With a warning where groups of detectors were never there."""
+        if not (absent := self._graph.absent):
+            return summary
+        told = f"not all detectors took part: of {', '.join(absent)} nothing answers"
+        return dataclasses.replace(summary, warnings=(*summary.warnings, told), incomplete=True)
+
+    async def credentials(self, path: Path) -> dict[str, str]:
+        found: dict[str, str] = await self._answer(self._graph.tracking.credentials.remote(self._analysis, path))
+        return found
 
     async def jpeg(self, reference: Any) -> bytes:
         try:
@@ -143,6 +162,19 @@ class RayStages:
         except RayError as error:
             raise self._plain(error) from None
 
+    async def _next(self, stream: Any) -> Any:
+        """The next item, which must be there."""
+        try:
+            return await anext(stream)
+        except StopAsyncIteration:
+            raise self._ended() from None
+
+    def _ended(self) -> PartLost:
+        """A stream that ends before its time, without an error: its replica was replaced meanwhile."""
+        self.lost = True
+        log.warning("a part of the graph was replaced")
+        return PartLost("the process that ran this step ended")
+
     def _plain(self, error: RayError) -> Exception:
         """The exception that the step raised, without Ray's wrapping and the remote stack trace."""
         cause = error.cause if isinstance(error, RayTaskError) else error
@@ -153,8 +185,3 @@ class RayStages:
             log.warning("a part of the graph was lost: %s", str(cause).splitlines()[0])
             return PartLost("the process that ran this step died")
         return cause if isinstance(cause, Exception) else RuntimeError(str(cause))
-
-
-def _forget(response: Any) -> None:
-    """Send a broadcast whose answers do not matter."""
-    response._ensure_scheduled()

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_ARTIFACT = re.compile(r"[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*\.(?:jpg|png)")
-TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
+_ARTIFACT = re.compile(r"[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*\.(?:jpg|png|npz)")
+TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".npz": "application/octet-stream"}
 STALE_UPLOAD_S = 24 * 3600
+"""What has been without its analysis for so long lost it with the process that received it."""
 
 
 def new_id() -> str:
@@ -51,7 +52,7 @@ class Storage:
         return self._folder(job_id) / "media"
 
     def write_artifacts(self, job_id: str, artifacts: Mapping[str, bytes]) -> None:
-        """Write the pictures that a result names. Raises FileNotFoundError where the analysis was deleted."""
+        """Write the files that a result names. Raises FileNotFoundError where the analysis was deleted."""
         if not self._folder(job_id).is_dir():
             raise FileNotFoundError(job_id)
         for name, content in artifacts.items():
@@ -76,9 +77,22 @@ class Storage:
     def sweep(self) -> None:
         """Remove uploads that ended long ago with the process that received them."""
         for path in self._incoming.glob("*.part"):
-            if time.time() - path.stat().st_mtime > STALE_UPLOAD_S:
+            if _stale(path):
                 path.unlink(missing_ok=True)
+
+    def idle(self) -> list[str]:
+        """Ids of the folders with media that nothing was written to for long: of ended analyses, and of uploads whose
+        process ended before their analysis was stored. Never those with artifacts, which only an analysis has."""
+        folders = [path for path in self._analyses.iterdir() if _ID.fullmatch(path.name)]
+        return [path.name for path in folders if not (path / "artifacts").exists() and _stale(path)]
 
     def free_bytes(self) -> int:
         """Free space of the disk that holds the storage."""
         return shutil.disk_usage(self.root).free
+
+
+def _stale(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > STALE_UPLOAD_S
+    except FileNotFoundError:  # another gateway was faster
+        return False

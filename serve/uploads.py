@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 import unicodedata
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -164,11 +165,12 @@ class _Parser:
         self.complete = True
 
 
-async def receive_form(request: Request, path: Path, max_bytes: int, stall_s: float) -> Form:
+async def receive_form(request: Request, path: Path, max_bytes: int, stall_s: float, total_s: float) -> Form:
     """Write the part `file` of a multipart request to `path` and return the rest.
 
     Raises MediaTooLarge over `max_bytes` as soon as that is known, Problem for a form that is no form, for a client
-    that sends nothing for `stall_s` or goes away, and for a full disk. The caller removes `path`.
+    that sends nothing for `stall_s`, is not done after `total_s` or goes away, and for a full disk. The caller removes
+    `path`.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
@@ -184,7 +186,7 @@ async def receive_form(request: Request, path: Path, max_bytes: int, stall_s: fl
     with SizedFile(path, max_bytes) as out:
         parser = _Parser(options[b"boundary"], out)
         try:
-            async for data in _patiently(request.stream(), stall_s):
+            async for data in _patiently(request.stream(), stall_s, total_s):
                 parser.write(data)
         except ClientDisconnect:
             raise Problem(400, "form", "the upload was broken off") from None
@@ -193,13 +195,18 @@ async def receive_form(request: Request, path: Path, max_bytes: int, stall_s: fl
     return parser.form
 
 
-async def _patiently(stream: AsyncIterator[bytes], stall_s: float) -> AsyncIterator[bytes]:
+async def _patiently(stream: AsyncIterator[bytes], stall_s: float, total_s: float) -> AsyncIterator[bytes]:
+    until = time.monotonic() + total_s
     while True:
+        left = until - time.monotonic()
         try:
-            async with asyncio.timeout(stall_s):
+            async with asyncio.timeout(min(stall_s, left)):
                 data = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise Problem(408, "stalled", f"nothing came for {stall_s:g} s", "send the file again") from None
+            slow = left < stall_s
+            reason = f"it took more than {total_s:g} s" if slow else f"nothing came for {stall_s:g} s"
+            hint = "send a smaller file, or from a faster line" if slow else "send the file again"
+            raise Problem(408, "stalled", reason, hint) from None
         yield data
