@@ -6,23 +6,41 @@ Everything that comes from a result or a file name is escaped here: both may be 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from detectors.result import AnalysisResult
-from ui.words import FAILED, STAGES, VERDICTS, clock, deciding_face, percent, probability, quality_words
+from ui.words import (
+    CREDENTIAL_ANSWERS,
+    CREDENTIAL_QUESTIONS,
+    FAILED,
+    STAGES,
+    VERDICTS,
+    between,
+    clock,
+    codec_words,
+    container_words,
+    credentials_words,
+    deciding_face,
+    measure_words,
+    percent,
+    probability,
+    quality_words,
+)
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
-def verdict_card(result: AnalysisResult) -> str:
-    """The verdict in careful words, the probability on its axis with interval and threshold, and the reasons."""
+def verdict_card(result: AnalysisResult, name: str = "") -> str:
+    """The verdict in careful words, the probability on its axis with interval and threshold, and the reasons; `name`
+    instead of the file's."""
     words = VERDICTS[result.verdict]
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in result.reasons)
+    called = escape(name or result.media.name)
     return (
         f'<section class="um-verdict" data-verdict="{result.verdict}" style="--um-hue:{words.colour}">'
-        f'<div class="um-verdict-top"><div class="um-verdict-words"><p class="um-name">{escape(result.media.name)}</p>'
+        f'<div class="um-verdict-top"><div class="um-verdict-words"><p class="um-name">{called}</p>'
         f"<h2>{words.title}</h2><p>{words.meaning}</p></div>{_probability(result)}</div>"
         f'{_gauge(result)}<ul class="um-reasons">{reasons}</ul></section>'
     )
@@ -31,10 +49,8 @@ def verdict_card(result: AnalysisResult) -> str:
 def _probability(result: AnalysisResult) -> str:
     if result.score is None:
         return ""
-    interval = ""
-    if result.interval is not None:
-        low, high = result.interval
-        interval = f"<small>between {percent(low)} and {percent(high)}</small>"
+    span = between(result.interval, percent)
+    interval = f"<small>interval {span}</small>" if span else ""
     return (
         f'<div class="um-number"><b>{percent(result.score)}</b><span>probability of manipulation</span>{interval}</div>'
     )
@@ -44,15 +60,24 @@ def _gauge(result: AnalysisResult) -> str:
     if result.score is None:
         return ""
     low, high = result.interval or (result.score, result.score)
+    span = between(result.interval)
     return (
         '<div class="um-gauge" role="img" aria-label="'
-        f"score {probability(result.score)}, interval {probability(low)} to {probability(high)}, "
+        f"score {probability(result.score)}, 0 real to 1 fake, {f'interval {span}, ' if span else ''}"
         f'threshold {probability(result.threshold)}"><i class="um-band" '
         f'style="left:{low:.2%};width:{max(high - low, 0.004):.2%}"></i>'
         f'<i class="um-tick" style="left:{result.threshold:.2%}"></i>'
         f'<i class="um-dot" style="left:{result.score:.2%}"></i></div>'
         '<div class="um-scale"><span>real</span><span>fake</span></div>'
     )
+
+
+def credentials_card(provenance: Mapping[str, str]) -> str:
+    """Content credentials as three answers: there, valid, by a signer that this service trusts."""
+    status = provenance.get("status", "not checked")
+    answers = zip(CREDENTIAL_QUESTIONS, CREDENTIAL_ANSWERS.get(status, CREDENTIAL_ANSWERS["not checked"]), strict=True)
+    shown = "".join(f'<li data-answer="{answer}"><b>{question}</b> {answer}</li>' for question, answer in answers)
+    return f'<ul class="um-credentials">{shown}</ul><p>{escape(_sentence(credentials_words(provenance)))}</p>'
 
 
 def error_card(name: str, reason: str, hint: str = "") -> str:
@@ -69,8 +94,8 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def progress_card(name: str, stage: str, share: float) -> str:
-    """Where an analysis stands, stage by stage."""
+def progress_card(name: str, stage: str, share: float, detectors: Mapping[str, float] | None = None) -> str:
+    """Where an analysis stands, stage by stage, and of each detector that has begun the share of the faces done."""
     order = list(STAGES)
     at = order.index(stage) if stage in order else 0
     steps = []
@@ -79,13 +104,48 @@ def progress_card(name: str, stage: str, share: float) -> str:
             continue
         done = 1.0 if index < at else (share if index == at else 0.0)
         state = "done" if index < at else ("now" if index == at else "")
-        steps.append(
-            f'<li class="{state}"><span>{title}</span><div class="um-bar"><i style="width:{done:.0%}"></i></div></li>'
-        )
+        steps.append(f'<li class="{state}"><span>{title}</span>{_bar(title, done)}</li>')
     return (
         f'<section class="um-progress" data-stage="{escape(stage)}"><p class="um-name">{escape(name)}</p>'
-        f"<ol>{''.join(steps)}</ol></section>"
+        f"<ol>{''.join(steps)}</ol>{_detectors_under_way(detectors or {})}</section>"
     )
+
+
+def _detectors_under_way(detectors: Mapping[str, float]) -> str:
+    if not detectors:
+        return ""
+    rows = "".join(
+        f"<li><span>{escape(name)}</span>{_bar(name, done)}</li>" for name, done in sorted(detectors.items())
+    )
+    return f'<ul class="um-each">{rows}</ul>'
+
+
+def _bar(name: str, done: float) -> str:
+    """`done` 0..1, also for those who do not see it."""
+    value = f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{done * 100:.0f}"'
+    return (
+        f'<div class="um-bar" role="progressbar" aria-label="{escape(name)}" {value}>'
+        f'<i style="width:{done:.0%}"></i></div>'
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text under a head; the first cell of a row names it. It scrolls sideways where the window is narrow."""
+    top = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in head)
+    body = "".join(
+        f"<tr><th scope=row>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="um-scroll" tabindex="0"><table class="um-table"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def definitions(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and what they are, one pair a row."""
+    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows)
+    return f'<dl class="um-facts">{items}</dl>'
 
 
 def crops(pictures: Sequence[tuple[bytes, str]], alt: str) -> str:
@@ -98,10 +158,30 @@ def crops(pictures: Sequence[tuple[bytes, str]], alt: str) -> str:
     return f'<div class="um-crops">{"".join(figures)}</div>'
 
 
+def fact_rows(result: AnalysisResult) -> list[tuple[str, str]]:
+    """The media as decoded, what the analysis cost, content credentials, what the file says: names and values,
+    unescaped."""
+    rows = [*decoded(result), ("Content credentials", credentials_words(result.provenance))]
+    return [*rows, *((f"{name}, by the file", text) for name, text in told_by_the_file(result))]
+
+
 def facts(result: AnalysisResult) -> str:
+    """`fact_rows` as a list."""
+    return definitions(fact_rows(result))
+
+
+def told_by_the_file(result: AnalysisResult) -> list[tuple[str, str]]:
+    """EXIF or the container's tags; anyone can write them."""
+    return [(name.capitalize(), text) for name, text in result.media.metadata.items()]
+
+
+def decoded(result: AnalysisResult) -> list[tuple[str, str]]:
     """The media as decoded, and what the analysis cost."""
     media = result.media
-    rows: list[tuple[str, str]] = [("Kind", f"{media.kind}, {media.container} ({media.codec})")]
+    container, codec = container_words(media.container), codec_words(media.codec)
+    rows: list[tuple[str, str]] = [
+        ("Kind", f"{media.kind}, {container}" + (f" ({codec})" if codec != container else ""))
+    ]
     if media.width and media.height:
         rows.append(("Size", f"{media.width} × {media.height} pixels"))
     if media.duration_s:
@@ -110,20 +190,24 @@ def facts(result: AnalysisResult) -> str:
     rows += [
         ("Frames looked at", f"{media.frames_analysed:,}"),
         ("People", str(len(result.faces))),
-        ("Content credentials", result.provenance.get("status", "not checked")),
         ("Analysed in", f"{sum(result.timings.values()):.1f} s"),
         ("sha256", media.sha256),
     ]
-    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows)
-    return f'<dl class="um-facts">{items}</dl>'
+    return rows
 
 
-def notices(result: AnalysisResult) -> str:
-    """What a reader must know before trusting the verdict; empty where there is nothing."""
+def notice_lines(result: AnalysisResult) -> list[str]:
+    """What a reader must know before trusting the verdict, in sentences, unescaped."""
     lines = [_sentence(notice.message) for notice in result.warnings]
     face = deciding_face(result)
     if face and face.quality:
         lines.append(f"The deciding face: {', '.join(quality_words(face))}.")
+    return lines + (measure_words(face) if face else [])
+
+
+def notices(result: AnalysisResult) -> str:
+    """`notice_lines` as a list; empty where there is nothing."""
+    lines = notice_lines(result)
     if not lines:
         return ""
     return f'<ul class="um-notices">{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>'

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from ui.ending import is_known, leave_hanging_detectors
 from ui.errors import UsageError, describe
+from ui.tokens_commands import tokens
+from ui.weights_commands import weights
 
 app = typer.Typer(
     name="unmask",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A deepfake-forensics workbench: published detectors, calibrated, served and explained.",
 )
-weights = typer.Typer(no_args_is_help=True, help="List, import, check and export trained weights.")
 app.add_typer(weights, name="weights")
+app.add_typer(tokens, name="tokens")
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+SHARE = "A public address for the Gradio demo: asks for a password, and has the limits of --hosted."
 
 
 def _version(wanted: bool) -> None:
@@ -45,10 +47,21 @@ def root(
 
 @app.command("scan")
 def scan_command(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Images, videos, or LRNet landmark .txt.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH", help="Images, videos, or LRNet landmark .txt.")
+    ] = None,
     json_to: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write all answers as JSON.")] = None,
     detectors: Annotated[str | None, typer.Option(metavar="A,B", help="Only these detectors.")] = None,
     heatmaps: Annotated[Path | None, typer.Option(metavar="DIR", help="Write crops, heatmaps and overlays.")] = None,
+    annotated: Annotated[
+        Path | None, typer.Option("--annotate", metavar="DIR", help="Write the media with boxes and scores drawn in.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="F.html|pdf|json", help="Write one file with everything.")
+    ] = None,
+    verify: Annotated[
+        Path | None, typer.Option(metavar="F.html|pdf|json", help="Analyse a report's files again: same answers?")
+    ] = None,
     config: Annotated[Path | None, typer.Option(metavar="F.yaml", help="Limits and settings of the analysis.")] = None,
     extractor: Annotated[
         str | None, typer.Option(metavar="NAME", help="What found the landmarks of a .txt, for example dlib68.")
@@ -57,27 +70,46 @@ def scan_command(
 ) -> None:
     """Say of each input whether its faces show signs of manipulation.
 
-    Exit 0: all analysed. 2: usage. 3: some inputs could not be analysed, only in part, or show no face.
+    Exit 0: all analysed. 2: usage. 3: some inputs could not be analysed, only in part, or show no face; with
+    --verify, something is otherwise than the report says.
     """
     from rich.console import Console
 
     from ui import scan as scanning
 
+    if verify is not None:
+        raise typer.Exit(scanning.verify(verify, paths or []))
+    if not paths:
+        raise UsageError("nothing to scan", "give an image or a video")
     settings = scanning.load_settings(config, detectors)
+    from ui.report import Report, form_of
+
+    if report is not None:
+        form_of(report)
     inputs, notes = scanning.expand(paths, recursive)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     for note in notes:
         errors.print(note, markup=False)
+    from detectors.explain import map_kind
     from detectors.local import LocalStages
     from detectors.pipeline import choose
+    from detectors.store import load_available
 
-    stages = LocalStages()
+    loaded = load_available()
+    stages = LocalStages(loaded)
     try:
         choose(stages.infos(), settings.detectors)
     except ValueError as error:
         raise UsageError(f"--detectors: {error}") from None
     debug = bool(os.environ.get("UNMASK_DEBUG"))
-    scanned = list(scanning.scan(inputs, stages, settings, extractor=extractor, heatmaps=heatmaps, debug=debug))
+    maps = {name: map_kind(one.detector) for name, one in loaded.items()}
+    page = Report(settings.model_dump(mode="json"), extractor, maps) if report else None
+    answers = scanning.scan(
+        inputs, stages, settings, extractor=extractor, heatmaps=heatmaps, annotated=annotated, report=page, debug=debug
+    )
+    scanned = list(answers)
+    if page and report:
+        page.write(report)
     if json_to:
         scanning.write_json(scanned, json_to)
     if json_to != "-" and scanned:
@@ -94,78 +126,6 @@ def detectors_command(
     from ui import listing
 
     listing.print_detectors(as_json)
-
-
-def _known_method(name: str) -> None:
-    from detectors.registry import entry
-
-    try:
-        entry(name)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
-@weights.command("list")
-def weights_list(as_json: Annotated[bool, typer.Option("--json", help="The cards as JSON.")] = False) -> None:
-    """Every weights card that is known, in the order in which they are looked up."""
-    from ui import listing
-
-    listing.print_weights(as_json)
-
-
-@weights.command("import")
-def weights_import(
-    method: Annotated[str, typer.Argument(help="A detector's name, as `unmask detectors` lists it.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Published files, or one folder of them.")],
-    name: Annotated[str | None, typer.Option(help="Name to keep them under.")] = None,
-    licence: Annotated[str | None, typer.Option(help="The publisher's licence, for the card.")] = None,
-    compact: Annotated[bool, typer.Option("--compact", help="As the compact profile's weights.")] = False,
-) -> None:
-    """Convert a published checkpoint (.pth, .tar, .h5, ...) to safetensors; no code in it is run."""
-    from detectors.importers import UNKNOWN_LICENCE, import_weights
-    from detectors.store import user_store
-
-    _known_method(method)
-    profile: Any = "compact" if compact else "paper"
-    card = import_weights(method, files, name, licence=licence or UNKNOWN_LICENCE, profile=profile)
-    typer.echo(
-        f"{card.name}: {card.detector} ({card.profile}), sha256 {card.sha256[:12]}, in {user_store() / card.file}"
-    )
-    if licence is None:
-        typer.echo("Its licence is not known: look it up at the publisher before you pass the weights on.", err=True)
-
-
-@weights.command("verify")
-def weights_verify() -> None:
-    """Check that every weights file is what its card says and fits its network; exit 3 where one does not."""
-    from ui import listing
-
-    if not listing.verify_weights():
-        raise typer.Exit(3)
-
-
-@weights.command("export")
-def weights_export(
-    method: Annotated[str, typer.Argument(help="A detector's name.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the file and its manifest.")],
-    paper: Annotated[bool, typer.Option("--paper", help="The paper profile's weights.")] = False,
-    onnx: Annotated[bool, typer.Option("--onnx", help="As an ONNX network too, for other runtimes.")] = False,
-) -> None:
-    """Copy the weights that are in use, with their card, into a folder."""
-    from detectors.store import export, load
-
-    _known_method(method)
-    profile: Any = "paper" if paper else "compact"
-    card = export(method, profile, out)
-    typer.echo(f"{card.name} in {out / card.file}")
-    if onnx:
-        from detectors.onnx_export import ExportError, to_onnx
-
-        try:
-            made = to_onnx(load(method, profile, out), (out / card.file).with_suffix(".onnx"))
-        except ExportError as error:
-            raise UsageError(str(error)) from None
-        typer.echo(f"{card.name} as ONNX in {made}")
 
 
 @app.command("landmarks")
@@ -243,12 +203,85 @@ def evaluate_command(
         str | None, typer.Option(metavar="DIGITS", help="Only files whose sha256 begins with one of these digits.")
     ] = None,
     without: Annotated[str | None, typer.Option(metavar="A,B", help="Leave these data sets out.")] = None,
-    json_to: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="The whole report.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many files, spread over sets and classes.")
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option(metavar="A,B", help="frame, clip, track, video or all (the default).")
+    ] = None,
+    perturb: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Robustness: suites of perturbations, or all.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Files at once.")] = 1,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep each file's numbers there; the next run goes on from them.")
+    ] = None,
+    trained_on: Annotated[
+        Path | None, typer.Option(metavar="PLACE", help="A pack, prepared set or media: stop where it is shown again.")
+    ] = None,
+    allow_leaks: Annotated[bool, typer.Option("--allow-leaks", help="Go on all the same; the report says so.")] = False,
+    allow_fitted: Annotated[
+        bool, typer.Option("--allow-fitted", help="Measure files that calibration or fusion were fitted on too.")
+    ] = False,
+    json_to: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Everything, as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Curves, tables and mistakes.")] = None,
+    progress: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep there how far it is, as JSON.")] = None,
 ) -> None:
-    """AUC, AP, EER, accuracy and calibration with intervals, on labelled media, through the shipped pipeline."""
+    """AUC, AP, EER, accuracy, calibration and robustness with intervals, on labelled media, as `unmask scan` sees them.
+
+    Ctrl-C ends the analysis and reports what there is. Exit 0: done. 2: usage. 3: interrupted, or some files could not
+    be analysed.
+    """
     from ui import evaluation
 
-    evaluation.run(data, detectors, config, json_to, split=split, kind=kind, sha_prefix=sha_prefix, without=without)
+    choice = evaluation.Choice(
+        split,
+        kind,
+        sha_prefix,
+        without,
+        limit,
+        level,
+        perturb,
+        jobs,
+        save,
+        trained_on,
+        allow_leaks,
+        progress,
+        allow_fitted,
+    )
+    with evaluation.stopped_by_sigterm():
+        code = evaluation.run(data, detectors, config, json_to, report, choice)
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command("reproduce")
+def reproduce_command(
+    name: Annotated[str | None, typer.Argument(help="A protocol; without it, all are listed.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(metavar="ROOT", help="Folder of the data; may be repeated.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE|DIR", help="Published or own; else the installed ones of the paper.")
+    ] = None,
+    json_to: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="The sheet as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The sheet as a page.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep what is measured; the next run goes on.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many videos of a row and class.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of the recipe, where one is trained.")
+    ] = None,
+) -> None:
+    """Run a paper's table again: ours beside theirs, or "not reproduced" and why.
+
+    Exit 0: every figure was measured. 2: usage. 3: some could not be, for want of data or weights.
+    """
+    from ui import reproduce
+
+    if not reproduce.run(name, data or [], weights, json_to, report, save, limit, overrides or []):
+        raise typer.Exit(3)
 
 
 @app.command("prepare")
@@ -295,8 +328,8 @@ def prepare_command(
 @app.command("serve")
 def serve_command(
     config: Annotated[Path | None, typer.Option(metavar="F.yaml", help="The graph's configuration.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the API.")] = 8000,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; without it, the configuration's.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the API; without it, the configuration's.")] = None,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it, one of our own.")] = None,
 ) -> None:
     """The API: the composition graph on Ray Serve."""
@@ -310,12 +343,15 @@ def ui_command(
     api: Annotated[str, typer.Option(help="Address of the API.")] = "http://127.0.0.1:8000",
     dashboard_port: Annotated[int, typer.Option(help="Port of the Streamlit dashboard.")] = 8501,
     gradio_port: Annotated[int, typer.Option(help="Port of the Gradio demo.")] = 7860,
-    share: Annotated[bool, typer.Option("--share", help="A public address for the Gradio demo.")] = False,
+    share: Annotated[bool, typer.Option("--share", help=SHARE)] = False,
+    hosted: Annotated[
+        bool, typer.Option("--hosted", help="The Gradio demo for strangers: small files, a queue, no history.")
+    ] = False,
 ) -> None:
     """The Streamlit dashboard and the Gradio demo, against a running API."""
     from ui import demo
 
-    raise typer.Exit(demo.pages(api, dashboard_port, gradio_port, share))
+    raise typer.Exit(demo.pages(api, dashboard_port, gradio_port, share, hosted))
 
 
 @app.command("demo")
@@ -323,7 +359,7 @@ def demo_command(
     api_port: Annotated[int, typer.Option(help="Port of the API.")] = 8000,
     dashboard_port: Annotated[int, typer.Option(help="Port of the Streamlit dashboard.")] = 8501,
     gradio_port: Annotated[int, typer.Option(help="Port of the Gradio demo.")] = 7860,
-    share: Annotated[bool, typer.Option("--share", help="A public address for the Gradio demo.")] = False,
+    share: Annotated[bool, typer.Option("--share", help=SHARE)] = False,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it, one of our own.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="F.yaml", help="The graph's configuration.")] = None,
 ) -> None:
@@ -331,6 +367,17 @@ def demo_command(
     from ui import demo
 
     raise typer.Exit(demo.demo(api_port, dashboard_port, gradio_port, share, address, config))
+
+
+@app.command("doctor")
+def doctor_command(
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+) -> None:
+    """What works on this machine, and what to do about the rest. Exit 3 where analyses do not work."""
+    from ui import doctor
+
+    if not doctor.run(as_json):
+        raise typer.Exit(3)
 
 
 @app.command("bench")
@@ -344,38 +391,6 @@ def bench_command(
     bench.run(name, json_to)
 
 
-KNOWN_ERRORS = {
-    "ui.errors": ("UsageError",),
-    "ui.client": ("ApiError",),
-    "detectors.store": ("WeightsError",),
-    "detectors.checkpoints": ("CheckpointError",),
-    "train.recipe": ("RecipeError",),
-    "preprocessing.models": ("ModelFileError",),
-    "preprocessing.errors": ("MediaError",),
-}
-"""Errors that say themselves what is wrong and what to do; by module, because importing all of them takes seconds."""
-
-
-def _known(error: Exception) -> bool:
-    classes = (getattr(sys.modules[m], n) for m, names in KNOWN_ERRORS.items() if m in sys.modules for n in names)
-    return isinstance(error, tuple(classes))
-
-
-def _leave_hanging_detectors(status: int) -> None:
-    """End the process at once where a detector that overran its deadline still runs: native code in a thread would
-    otherwise crash the interpreter's orderly end."""
-    local = sys.modules.get("detectors.local")
-    if local is None:
-        return
-    hanging = [thread for thread in threading.enumerate() if thread.name.startswith(local.DETECTOR_THREAD)]
-    for thread in hanging:
-        thread.join(0.5)  # most have answered and are about to end
-    if any(thread.is_alive() for thread in hanging):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
 def main() -> None:
     """The console script. Never a stack trace, unless --debug asks for it."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
@@ -384,7 +399,7 @@ def main() -> None:
     try:
         app(args=arguments)
     except SystemExit as leave:
-        _leave_hanging_detectors(leave.code if isinstance(leave.code, int) else 1)
+        leave_hanging_detectors(leave.code if isinstance(leave.code, int) else 1)
         raise
     except KeyboardInterrupt:
         print("unmask: stopped", file=sys.stderr)
@@ -396,7 +411,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("UNMASK_DEBUG"):
             raise
-        if _known(error):
+        if is_known(error):
             print(f"unmask: {error}", file=sys.stderr)
             raise SystemExit(3 if getattr(error, "status", None) else 2) from None
         print(f"unmask: unexpected {describe(error)}", file=sys.stderr)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -33,11 +34,13 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Progress:
-    """`status`: queued, running, done, failed. `stage` as in ui.words.STAGES, `share` 0..1 of that stage."""
+    """`status`: queued, running, done, failed. `stage` as in ui.words.STAGES, `share` 0..1 of that stage; `detectors`:
+    of each that has begun, its share of the faces."""
 
     status: str
     stage: str
     share: float
+    detectors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -45,26 +48,39 @@ class Progress:
 
 
 class Client:
-    """Calls raise ApiError, also where nothing answers."""
+    """Calls raise ApiError, also where nothing answers. `token`: by default what UNMASK_TOKEN holds."""
 
-    def __init__(self, api: str = DEFAULT_API, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, api: str = DEFAULT_API, transport: httpx.BaseTransport | None = None, token: str | None = None
+    ) -> None:
         self.api = api.rstrip("/")
+        token = os.environ.get("UNMASK_TOKEN", "") if token is None else token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(30.0, connect=5.0, write=UPLOAD_TIMEOUT_S)
         # A proxy of the environment has no business between two processes of one machine.
         local = httpx.URL(self.api).host in ("127.0.0.1", "localhost", "::1")
-        self._http = httpx.Client(base_url=self.api, timeout=timeout, transport=transport, trust_env=not local)
+        self._http = httpx.Client(
+            base_url=self.api, timeout=timeout, transport=transport, trust_env=not local, headers=headers
+        )
 
-    def submit(self, media: Path | bytes | BinaryIO, name: str = "", settings: dict[str, Any] | None = None) -> str:
+    def submit(
+        self,
+        media: Path | bytes | BinaryIO,
+        name: str = "",
+        settings: dict[str, Any] | None = None,
+        again: bool = False,
+    ) -> str:
         """Upload an image or a video, streamed from disk where it is a path; the id of the analysis.
 
-        `settings`: keys of preprocessing.settings.Settings that the API lets a caller set.
+        `settings`: keys of preprocessing.settings.Settings that the API lets a caller set. What was analysed before is
+        answered with that, unless `again`.
         """
-        data = {"settings": json.dumps(settings)} if settings else {}
+        data = ({"settings": json.dumps(settings)} if settings else {}) | ({"again": "1"} if again else {})
         if not isinstance(media, Path):
             return str(self._json("POST", "/v1/analyses", files={"file": (name or "upload", media)}, data=data)["id"])
         try:
             with media.open("rb") as file:
-                return self.submit(file, name or media.name, settings)
+                return self.submit(file, name or media.name, settings, again)
         except OSError as error:
             raise ApiError("missing", f"{media} cannot be read: {error.strerror}") from None
 
@@ -104,17 +120,26 @@ class Client:
         """The newest analyses whose name contains `query`, without their results."""
         return list(self._json("GET", "/v1/analyses", params={"q": query})["analyses"])
 
+    def page(
+        self, query: str = "", tag: str = "", limit: int = 50, offset: int = 0, outcome: str = ""
+    ) -> tuple[list[dict[str, Any]], int]:
+        """A page of analyses, newest first, without their results; and how many match in all. `query`: part of the name
+        or the notes; `outcome`: a verdict, or a status."""
+        asked = {"q": query, "tag": tag, "limit": limit, "offset": offset} | ({"outcome": outcome} if outcome else {})
+        found = self._json("GET", "/v1/analyses", params=asked)
+        return list(found["analyses"]), int(found["total"])
+
+    def set_tags(self, analysis: str, tags: list[str]) -> None:
+        """Replace its tags."""
+        self._send("PATCH", f"/v1/analyses/{quote(analysis)}", json={"tags": tags})
+
+    def set_notes(self, analysis: str, notes: str) -> None:
+        """Replace its notes."""
+        self._send("PATCH", f"/v1/analyses/{quote(analysis)}", json={"notes": notes})
+
     def result(self, analysis: str) -> AnalysisResult:
         """The result of an analysis that has ended. Raises ApiError with the reason where it failed."""
-        found = self.status(analysis)
-        if found.get("error"):
-            error = found["error"]
-            raise ApiError(
-                error.get("code", "failed"), error.get("reason", "the analysis failed"), error.get("hint", "")
-            )
-        if not found.get("result"):
-            raise ApiError("not_done", f"the analysis {analysis} is {found.get('status', 'not done')}")
-        return AnalysisResult.model_validate(found["result"])
+        return result_of(self.status(analysis), analysis)
 
     def analyse(self, media: Path | bytes, name: str = "") -> AnalysisResult:
         """Submit, wait, result."""
@@ -124,13 +149,36 @@ class Client:
         return self.result(analysis)
 
     def artifact(self, analysis: str, name: str) -> bytes:
-        """A picture that the result names."""
+        """A file that the result names."""
         return self._send("GET", f"/v1/analyses/{quote(analysis)}/artifacts/{quote(name)}").content
+
+    def media(self, analysis: str, file: Path, max_bytes: int | None = None) -> None:
+        """Write the bytes that were analysed into `file`; ApiError "too_large" for more than `max_bytes`."""
+        try:
+            with self._http.stream("GET", f"/v1/analyses/{quote(analysis)}/media") as answer, file.open("wb") as out:
+                if answer.is_error:
+                    answer.read()
+                    raise _error(answer)
+                size = int(answer.headers.get("content-length", 0))
+                if max_bytes is not None and size > max_bytes:
+                    raise ApiError("too_large", f"it has {size >> 20} MiB, more than {max_bytes >> 20}")
+                for part in answer.iter_bytes(1 << 20):
+                    out.write(part)
+        except httpx.HTTPError as error:
+            raise ApiError("connection", f"the connection to {self.api} broke: {error}", "try again") from None
 
     def detectors(self) -> list[dict[str, Any]]:
         """The detectors with their cards."""
         found: Any = self._json("GET", "/v1/detectors")
         return found["detectors"] if isinstance(found, dict) else found
+
+    def caller(self) -> dict[str, str]:
+        """Who this client is to the API: name, role."""
+        return self._json("GET", "/v1/caller")
+
+    def operations(self) -> dict[str, Any]:
+        """The service now: serve.operations.Operations as JSON. For operators."""
+        return self._json("GET", "/v1/operations")
 
     def delete(self, analysis: str) -> None:
         """Delete an analysis with its upload and pictures."""
@@ -176,10 +224,21 @@ class Client:
         return answer
 
 
+def result_of(found: Mapping[str, Any], analysis: str) -> AnalysisResult:
+    """The result in what `Client.status` answered. Raises ApiError where there is none, with the reason."""
+    if found.get("error"):
+        error = found["error"]
+        raise ApiError(error.get("code", "failed"), error.get("reason", "the analysis failed"), error.get("hint", ""))
+    if not found.get("result"):
+        raise ApiError("not_done", f"the analysis {analysis} is {found.get('status', 'not done')}")
+    return AnalysisResult.model_validate(found["result"])
+
+
 def _progress(message: dict[str, Any]) -> Progress:
     progress = message.get("progress") or message
     status = str(message.get("status", "running"))
-    return Progress(status, str(progress.get("stage", status)), float(progress.get("share") or 0.0))
+    share, detectors = float(progress.get("share") or 0.0), dict(progress.get("detectors") or {})
+    return Progress(status, str(progress.get("stage", status)), share, detectors)
 
 
 def _error(answer: httpx.Response) -> ApiError:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ui.children import Children, Stopped, stop_on_signals
 from ui.client import ApiError, Client
 from ui.errors import UsageError
+from ui.gradio_limits import PASSWORD, ask_password
 from ui.samples import samples
 from ui.words import VERDICTS, score_with_interval
 
@@ -20,7 +21,7 @@ START_S = 240.0
 DASHBOARD = Path(__file__).parent / "dashboard" / "app.py"
 
 
-def serve(host: str, port: int, config: Path | None, address: str | None) -> int:
+def serve(host: str | None, port: int | None, config: Path | None, address: str | None) -> int:
     """Run the API until it is stopped; exit status."""
     from serve.launch import LAPTOP, LaunchError, read_config, start
 
@@ -36,8 +37,9 @@ def serve(host: str, port: int, config: Path | None, address: str | None) -> int
     return 0
 
 
-def pages(api: str, dashboard_port: int, gradio_port: int, share: bool) -> int:
-    """Run both pages against an API until they are stopped; exit status."""
+def pages(api: str, dashboard_port: int, gradio_port: int, share: bool, hosted: bool = False) -> int:
+    """Run both pages against an API until they are stopped; exit status. Raises UsageError."""
+    password = ask_password() if share else ""
     _check_ports({"--dashboard-port": dashboard_port, "--gradio-port": gradio_port})
     with Client(api) as client:
         if not client.ready():
@@ -45,7 +47,7 @@ def pages(api: str, dashboard_port: int, gradio_port: int, share: bool) -> int:
     stop_on_signals()
     with Children() as children:
         try:
-            start_pages(children, api, dashboard_port, gradio_port, share)
+            start_pages(children, api, dashboard_port, gradio_port, share, hosted, password)
             await_pages(children, dashboard_port, gradio_port)
             _print_pages(dashboard_port, gradio_port)
             return _ended(children.wait())
@@ -57,7 +59,8 @@ def pages(api: str, dashboard_port: int, gradio_port: int, share: bool) -> int:
 def demo(
     api_port: int, dashboard_port: int, gradio_port: int, share: bool, address: str | None, config: Path | None
 ) -> int:
-    """Start everything, analyse the sample, print verdict and addresses, wait; exit status."""
+    """Start everything, analyse the sample, print verdict and addresses, wait; exit status. Raises UsageError."""
+    password = ask_password() if share else ""
     ports = {"--api-port": api_port, "--dashboard-port": dashboard_port, "--gradio-port": gradio_port}
     _check_ports(ports)
     api = f"http://{HOST}:{api_port}"
@@ -71,7 +74,7 @@ def demo(
             command += ["--address", address] if address else []
             # On SIGTERM Ray reports a crash before it ends.
             children.start("the API", command, {}, quiet=True, stop=signal.SIGINT)
-            start_pages(children, api, dashboard_port, gradio_port, share)
+            start_pages(children, api, dashboard_port, gradio_port, share, password=password)
             _await_until(children, client.ready, "the API")
             await_pages(children, dashboard_port, gradio_port)
             print(f"Up after {time.monotonic() - begun:.0f} s.", flush=True)
@@ -96,8 +99,17 @@ def _check_ports(ports: dict[str, int]) -> None:
             raise UsageError(str(error)) from None
 
 
-def start_pages(children: Children, api: str, dashboard_port: int, gradio_port: int, share: bool) -> None:
-    """Start the dashboard and the Gradio demo against an API."""
+def start_pages(
+    children: Children,
+    api: str,
+    dashboard_port: int,
+    gradio_port: int,
+    share: bool,
+    hosted: bool = False,
+    password: str = "",
+) -> None:
+    """Start the dashboard and the Gradio demo against an API; `hosted` puts the demo under the limits for strangers,
+    `password` asks its visitors."""
     streamlit = [sys.executable, "-m", "streamlit", "run", str(DASHBOARD)]
     options = {
         "server.port": dashboard_port,
@@ -110,7 +122,9 @@ def start_pages(children: Children, api: str, dashboard_port: int, gradio_port: 
     children.start("the dashboard", streamlit, {"UNMASK_API": api}, quiet=True)
     gradio = [sys.executable, "-m", "ui.gradio_demo", "--api", api, "--port", str(gradio_port)]
     gradio += ["--share"] if share else []
-    children.start("the Gradio demo", gradio, {"GRADIO_ANALYTICS_ENABLED": "False"}, quiet=not share)
+    gradio += ["--hosted"] if hosted else []
+    environment = {"GRADIO_ANALYTICS_ENABLED": "False"} | ({PASSWORD: password} if password else {})
+    children.start("the Gradio demo", gradio, environment, quiet=not share)
 
 
 def await_pages(children: Children, dashboard_port: int, gradio_port: int) -> None:

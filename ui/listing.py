@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import Any, get_args
 
 from rich.console import Console
@@ -71,6 +73,7 @@ def metric_words(card: WeightCard) -> str:
 
 
 def print_detectors(as_json: bool) -> None:
+    """What each detector takes and how good it was measured, then which paper it is of and under which terms."""
     rows = detector_rows()
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -87,7 +90,13 @@ def print_detectors(as_json: bool) -> None:
             card.name if card else Text("none: takes no part", "yellow"),
             Text(metric_words(card)) if card else "–",
         )
-    Console(highlight=False).print(table)
+    sources = _table("Detector", "Paper", "Year", "Licence notes")
+    for row in rows:
+        if row["profile"] == "compact":
+            sources.add_row(row["name"], Text(row["paper"]), str(row["year"]), Text(row["licence"]))
+    console = _console()
+    console.print(table)
+    console.print(sources)
 
 
 def print_weights(as_json: bool) -> None:
@@ -107,7 +116,7 @@ def print_weights(as_json: bool) -> None:
             Text(card.licence),
             Text(str(one.folder) if one.path.is_file() else f"{one.folder} (not there)"),
         )
-    Console(highlight=False).print(table if found else "No trained weights yet: import or train some.")
+    _console().print(table if found else "No trained weights yet: import or train some.")
 
 
 def verify_weights() -> bool:
@@ -121,6 +130,12 @@ def verify_weights() -> bool:
             good = False
             print(f"BAD   {one.card.name}  {error}")
     return good
+
+
+def _console() -> Console:
+    """As wide as the terminal or as COLUMNS says; where there is neither, wide enough to read."""
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, width=None if known else 120)
 
 
 def _table(*columns: str) -> Table:

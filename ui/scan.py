@@ -12,23 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.padding import Padding
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
 from preprocessing.errors import MediaError, MediaMissing
+from preprocessing.media.formats import SUFFIXES
 from ui.errors import UsageError, describe
 
 if TYPE_CHECKING:
     from detectors.local import LocalStages
-    from detectors.pipeline import Analysis
-    from detectors.result import AnalysisResult
+    from detectors.pipeline import Progress
+    from detectors.result import Analysis, AnalysisResult
     from preprocessing.settings import Settings
-
-MEDIA_SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .heic .heif .avif .mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .flv .wmv .ogv".split()  # noqa: SIM905
-)
-"""What --recursive takes from a folder; a file that is named itself is read whatever it is called."""
+    from ui.report import Report
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def expand(paths: Sequence[Path], recursive: bool) -> tuple[list[Path], list[str
             found.append(path)
             continue
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        media = [p for p in files if p.suffix.lower() in MEDIA_SUFFIXES]
+        media = [p for p in files if p.suffix.lower() in SUFFIXES]
         found += media
         if len(media) < len(files):
             notes.append(f"{path}: {len(files) - len(media)} files left out that are not named like media")
@@ -108,9 +106,11 @@ def scan(
     *,
     extractor: str | None = None,
     heatmaps: Path | None = None,
+    report: Report | None = None,
+    annotated: Path | None = None,
     debug: bool = False,
 ) -> Iterator[Scanned]:
-    """Analyse one after the other, showing progress on stderr where that is a terminal.
+    """Analyse one after the other, showing progress on stderr where that is a terminal; `report` gets all of it.
 
     An error of our own costs one answer too, unless `debug`, which raises it.
     """
@@ -119,27 +119,42 @@ def scan(
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(32), TextColumn("{task.fields[stage]}"), TimeElapsedColumn())
     taken: set[str] = set()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0, stage="")
 
         def show(stage: str, share: float | None) -> None:
+            if "/" in stage:  # one detector's: a single bar has no room for each
+                return
             bar.update(task, completed=share or 0.0, stage=STAGES.get(stage, stage))
 
         for number, path in enumerate(paths, 1):
             bar.reset(task, description=f"{number}/{len(paths)} {_escape(printable(path.name))}", stage="")
             try:
-                analysis = _analyse(path, stages, settings, extractor, show)
-            except MediaError as error:
-                yield Scanned(path, None, error)
-                continue
+                analysis = analyse(path, stages, settings, extractor, show)
             except Exception as error:
-                if debug:
+                if debug and not isinstance(error, MediaError):
                     raise
-                yield Scanned(path, None, MediaError(f"unexpected {describe(error)}", "please report it (--debug)"))
+                told = media_error(error)
+                if report is not None:
+                    report.fail(path, told)
+                yield Scanned(path, None, told)
                 continue
+            if report is not None:
+                report.add(path, analysis)
+            if heatmaps is not None or annotated is not None:
+                name = folder_name(path, taken)
             if heatmaps is not None:
-                write_heatmaps(analysis, heatmaps / folder_name(path, taken))
+                write_heatmaps(analysis, heatmaps / name)
+            if annotated is not None and analysis.result.media.kind != "landmarks":
+                _annotate(path, analysis, annotated / name, settings)
             yield Scanned(path, analysis.result, None)
+
+
+def media_error(error: Exception) -> MediaError:
+    """An error as the answer to one input: its own, or that of a fault of ours."""
+    if isinstance(error, MediaError):
+        return error
+    return MediaError(f"unexpected {describe(error)}", "please report it (--debug)")
 
 
 def _escape(name: str) -> str:
@@ -148,7 +163,14 @@ def _escape(name: str) -> str:
     return escape(name if len(name) <= 40 else f"{name[:18]}…{name[-18:]}")
 
 
-def _analyse(path: Path, stages: LocalStages, settings: Settings, extractor: str | None, show: Any) -> Analysis:
+def analyse(
+    path: Path,
+    stages: LocalStages,
+    settings: Settings,
+    extractor: str | None = None,
+    show: Progress = lambda stage, share: None,
+) -> Analysis:
+    """An image, a video, or LRNet's landmark file (.txt, whose landmarks `extractor` found). Raises MediaError."""
     from detectors.local import analyse_file
     from ui.words import printable
 
@@ -172,8 +194,17 @@ def folder_name(path: Path, taken: set[str]) -> str:
     return name
 
 
+def _annotate(path: Path, analysis: Analysis, folder: Path, settings: Settings) -> None:
+    from ui.annotate import annotate
+
+    try:
+        annotate(path, analysis, folder, settings.limits)
+    except OSError as error:
+        raise UsageError(f"--annotate: {folder} cannot be written: {error.strerror}") from None
+
+
 def write_heatmaps(analysis: Analysis, folder: Path) -> None:
-    """Every picture of the analysis under its artifact name, and for each heatmap `....overlay.jpg`, the map over its
+    """Every file of the analysis under its artifact name, and for each heatmap `....overlay.jpg`, the map over its
     crop. Raises UsageError where the folder cannot be written."""
     from ui.overlay import overlay_jpeg
 
@@ -191,6 +222,19 @@ def write_heatmaps(analysis: Analysis, folder: Path) -> None:
         raise UsageError(f"--heatmaps: {folder} cannot be written: {error.strerror}") from None
 
 
+def verify(report: Path, paths: list[Path]) -> int:
+    """Prints for each of a report's files whether it reproduces; exit status."""
+    from detectors.local import LocalStages
+    from ui.report_verify import verify as again
+    from ui.words import printable
+
+    alike = True
+    for name, told in again(report, paths, LocalStages()):
+        print(f"{printable(name)}: {'; '.join(told) or 'reproduces'}")
+        alike = alike and not told
+    return 0 if alike else 3
+
+
 def write_json(scanned: Sequence[Scanned], target: str) -> None:
     """The list of answers to stdout ("-") or a file."""
     text = json.dumps([one.document() for one in scanned], indent=1) + "\n"
@@ -206,7 +250,7 @@ def write_json(scanned: Sequence[Scanned], target: str) -> None:
 
 def render(scanned: Sequence[Scanned]) -> Group:
     """The table, then for each input why, and what to know."""
-    from ui.words import FAILED, VERDICTS, printable, score_with_interval
+    from ui.words import FAILED, SCALE, VERDICTS, printable, score_with_interval
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("Input", overflow="fold", ratio=2)
@@ -225,7 +269,8 @@ def render(scanned: Sequence[Scanned]) -> Group:
             faces = str(len(one.result.faces))
             table.add_row(Text(name), verdict, score_with_interval(one.result), faces, _detectors(one.result))
         notes += _notes(name, one)
-    return Group(table, *notes)
+    scale = [Text(f"\n{SCALE}", "dim")] if any(one.result is not None for one in scanned) else []
+    return Group(table, *scale, *notes)
 
 
 def _detectors(result: AnalysisResult) -> Text:
@@ -239,13 +284,14 @@ def _detectors(result: AnalysisResult) -> Text:
 
 
 def _notes(name: str, one: Scanned) -> Iterator[Any]:
-    from ui.words import printable
+    from ui.words import VERDICTS, printable
 
     yield Text(f"\n{name}", "bold")
     lines = []
     if one.error is not None:
         lines.append(Text(printable(str(one.error))))
     if one.result is not None:
+        lines.append(Text(VERDICTS[one.result.verdict].meaning))
         lines += [Text(reason) for reason in one.result.reasons]
         lines += [Text.assemble(("Note: ", "yellow"), notice.message) for notice in one.result.warnings]
     yield Padding(Group(*lines), (0, 0, 0, 2))

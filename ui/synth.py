@@ -70,6 +70,7 @@ def run(
     another input's. An input that fails costs its own fakes only. Raises UsageError or MediaMissing.
     """
     from preprocessing.blending import families
+    from preprocessing.blending.swap_families import FAMILIES
 
     check_method(method)
     if count is not None and not 1 <= count <= MAX_COUNT:
@@ -80,7 +81,7 @@ def run(
     with _progress() as told:
         work = Work(method, out, count, seed, outcome, told, debug)
         try:
-            if method in families():
+            if method in families() and method not in FAMILIES:
                 work.pictures(files)
             else:
                 work.clips(files, donor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from detectors.result import AnalysisResult, DetectorScore, FaceResult, Verdict
@@ -89,12 +90,59 @@ def percent(value: float) -> str:
     return f"{round(min(max(value, 0.01), 0.99) * 100)} %"
 
 
+def between(interval: tuple[float, float] | None, said: Callable[[float], str] = probability) -> str:
+    """ "0.81 to 0.97", as `said` says each; "" where both ends read alike: "0.99 to 0.99" would sound sure."""
+    low, high = map(said, interval) if interval is not None else ("", "")
+    return f"{low} to {high}" if low != high else ""
+
+
 def score_with_interval(result: AnalysisResult) -> str:
     """ "0.93 (0.81 to 0.97)", or "–"."""
-    if result.score is None or result.interval is None:
-        return probability(result.score)
-    low, high = result.interval
-    return f"{probability(result.score)} ({probability(low)} to {probability(high)})"
+    span = between(result.interval) if result.score is not None else ""
+    return probability(result.score) + (f" ({span})" if span else "")
+
+
+SCALE = "A score is a probability of manipulation, 0 real to 1 fake; in brackets its interval."
+"""Below a table of scores."""
+
+CONTAINERS = {
+    "mov": "MP4 or QuickTime",
+    "mp4": "MP4 or QuickTime",
+    "matroska": "Matroska or WebM",
+    "webm": "Matroska or WebM",
+    "mpegts": "MPEG-TS",
+    "mpeg": "MPEG",
+    "avi": "AVI",
+    "flv": "FLV",
+    "asf": "ASF (WMV)",
+    "ogg": "Ogg",
+}
+"""By FFmpeg's first name of a container; MP4 and QuickTime have one form, so have Matroska and WebM."""
+CODECS = {"h264": "H.264", "hevc": "H.265", "vp8": "VP8", "vp9": "VP9", "av1": "AV1", "mpeg4": "MPEG-4", "png": "PNG",
+          "mjpeg": "JPEG", "jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "heif": "HEIF"}  # fmt: skip
+
+
+def container_words(container: str) -> str:
+    """ "mov,mp4,m4a,3gp" -> "MP4 or QuickTime"; what is not known is said as it is."""
+    first = container.split(",")[0]
+    return CONTAINERS.get(first) or CODECS.get(first) or container
+
+
+def codec_words(codec: str) -> str:
+    """ "h264" -> "H.264"."""
+    return CODECS.get(codec.lower(), codec)
+
+
+MAP_KINDS = {
+    "native": "its own map",
+    "landmarks": "the landmarks that move its score",
+    "grad-cam": "Grad-CAM: coarse, and no proof that the marked pixels were changed",
+}
+"""How a detector's heatmap is made, by detectors.explain.map_kind."""
+DRAWN_SCORE = "score {score} (1 = fake)"
+DRAWN_PERSON = "person {track}: {score} (1 = fake)"
+"""Drawn into the media: the drawing has no letters but ASCII."""
+RE_ENCODED = "Signs of re-encoding"
 
 
 def deciding_face(result: AnalysisResult) -> FaceResult | None:
@@ -111,6 +159,76 @@ def detector_scores(result: AnalysisResult) -> dict[str, DetectorScore]:
             if name not in best or (found.score or -1.0) > (best[name].score or -1.0):
                 best[name] = found
     return best
+
+
+CREDENTIALS = {
+    "none": "none in the file",
+    "invalid": "invalid: changed after signing, or damaged",
+    "valid": "valid; whether the signer can be trusted is not known here",
+    "trusted": "valid, by a signer on this service's list",
+    "unreadable": "there, but not readable",
+    "not checked": "not checked",
+}
+
+
+CREDENTIAL_QUESTIONS = ("present", "valid", "trusted")
+CREDENTIAL_ANSWERS = {
+    "none": ("no", "–", "–"),
+    "invalid": ("yes", "no", "no"),
+    "valid": ("yes", "yes", "not known"),
+    "trusted": ("yes", "yes", "yes"),
+    "unreadable": ("yes", "not known", "not known"),
+    "not checked": ("not checked", "–", "–"),
+}
+"""By what was found: the answers to the questions that a reader has of content credentials."""
+
+
+def credentials_words(provenance: Mapping[str, str]) -> str:
+    """Content credentials (C2PA) in one line."""
+    words = CREDENTIALS.get(provenance.get("status", "not checked"), provenance.get("status", ""))
+    more = [f"{title} {provenance[key]}" for key, title in (("signer", "signed by"), ("made_with", "made with"))
+            if provenance.get(key)]  # fmt: skip
+    return "; ".join([words, *more])
+
+
+POOR = 0.5
+"""From this measure of detectors.quality on a reader is warned."""
+MEASURES = {
+    "small": "The face is small: each of its pixels is enlarged before a detector sees it, and fine traces are gone.",
+    "compressed": "The file is heavily compressed: fine traces of a manipulation, or of none, may be lost.",
+    "short": "The face is there for few frames only: detectors that look at movement have little to go by.",
+}
+"""What a poor measure of the face means; the others are flags already (QUALITY)."""
+
+
+def measure_words(face: FaceResult) -> list[str]:
+    """Warnings about the face's measures, in sentences. A still picture is no short track."""
+    return [
+        text
+        for name, text in MEASURES.items()
+        if face.quality_measures.get(name, 0.0) >= POOR
+        and not (name == "short" and face.frames == 1)
+        and not (name == "small" and "small" in face.quality)
+    ]
+
+
+AGREE = "The {count} detectors with a say all lean to {side}."
+DISAGREE = "{fake} of {count} detectors with a say lean to fake, {real} to real; their scores run from {low} to {high}."
+ALONE = "Only {name} has a say: nobody confirms or contradicts it."
+
+
+def agreement_words(face: FaceResult) -> str:
+    """How far the detectors that have a say agree on the face; empty where there are none."""
+    said = {name: one.score for name, one in face.detectors.items() if one.status == "ok" and one.score is not None}
+    if not said:
+        return ""
+    if len(said) == 1:
+        return ALONE.format(name=next(iter(said)))
+    fake = sum(score >= 0.5 for score in said.values())
+    if fake in (0, len(said)):
+        return AGREE.format(count=len(said), side="fake" if fake else "real")
+    low, high = probability(min(said.values())), probability(max(said.values()))
+    return DISAGREE.format(fake=fake, count=len(said), real=len(said) - fake, low=low, high=high)
 
 
 def quality_words(face: FaceResult) -> list[str]:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import streamlit as st
 
 from ui.cards import STYLE
-from ui.dashboard import analyse_page, detectors_page
+from ui.dashboard import analyse_page, compare_page, history_page, operator_pages, session, texts
 
+
+@st.cache_resource(show_spinner=False)
+def leave_modules_alone() -> None:
+    """Streamlit collects all garbage after every run of a page, which grows with all that is loaded: what the modules
+    hold is from now on not looked through."""
+    gc.collect()
+    gc.freeze()
+
+
+leave_modules_alone()
 st.set_page_config(page_title="unmask", page_icon="🎭", layout="wide")
 st.logo(str(Path(__file__).parent / "logo.svg"), size="large")
-st.html(f"<style>{STYLE}{(Path(__file__).parent / 'page.css').read_text(encoding='utf-8')}</style>")
+here = Path(__file__).parent
+sheets = "".join((here / name).read_text(encoding="utf-8") for name in ("page.css", "operator.css"))
+st.html(f"<style>{STYLE}{sheets}</style>")
 pages = [
-    st.Page(analyse_page.show, title="Analyse", url_path="analyse", default=True),
-    st.Page(detectors_page.show, title="Detectors", url_path="detectors"),
+    st.Page(analyse_page.show, title=texts.ANALYSE, url_path="analyse", default=True),
+    st.Page(compare_page.show, title=texts.COMPARE, url_path="compare"),
+    st.Page(history_page.show, title=texts.HISTORY, url_path="history"),
+    *operator_pages.pages(),
 ]
-st.navigation(pages, position="top").run()
+chosen = st.navigation(pages, position="top")
+if session.signed_in():
+    chosen.run()

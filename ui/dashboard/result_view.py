@@ -1,20 +1,23 @@
-"""One result on the page: verdict, who says what, each person over time and in heatmaps, facts, downloads."""
+"""One result on the page: verdict, who says what, each person over time and in evidence, the media, what to take."""
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from html import escape
 
 import streamlit as st
 
-from detectors.result import AnalysisResult, DetectorScore, FaceResult
-from ui.cards import crops, facts, notices, verdict_card
-from ui.client import ApiError, Client
-from ui.overlay import overlay_jpeg
-from ui.plots import contributions_figure, scores_figure, timeline_figure
-from ui.words import clock, deciding_face, probability, quality_words
-
-PLOT = {"displayModeBar": False}
+from detectors.result import AnalysisResult, FaceResult
+from ui.cards import credentials_card, decoded, definitions, notices, table, told_by_the_file, verdict_card
+from ui.client import Client
+from ui.dashboard import files, texts
+from ui.dashboard.charts import chart
+from ui.dashboard.evidence import fetch_ahead
+from ui.dashboard.people import show_people
+from ui.dashboard.session import token
+from ui.media_signs import encoding_signs
+from ui.plots import contributions_figure, scores_figure
+from ui.words import RE_ENCODED, STATUS, agreement_words, deciding_face, probability
 
 
 def show_result(client: Client, analysis: str, result: AnalysisResult) -> None:
@@ -22,97 +25,93 @@ def show_result(client: Client, analysis: str, result: AnalysisResult) -> None:
     st.html(verdict_card(result))
     if warnings := notices(result):
         st.html(warnings)
-    face = deciding_face(result)
+    face, shown = deciding_face(result), None
     if face is not None:
-        _who_says_what(result, face)
-        _people(client, analysis, result, face)
-    _facts(result)
+        _who_says_what(client, analysis, result, face)
+        shown = show_people(client, analysis, result)
+    _media(result)
+    _take(client, analysis, result)
+    if shown is not None:
+        fetch_ahead(client, analysis, shown)
 
 
-def _who_says_what(result: AnalysisResult, face: FaceResult) -> None:
+def _who_says_what(client: Client, analysis: str, result: AnalysisResult, face: FaceResult) -> None:
     moves = contributions_figure(result, face)
     left, right = st.columns([3, 2], gap="large") if moves else (st.container(), None)
     with left:
-        st.subheader("Who says what")
-        st.html('<p class="um-small">Calibrated scores of the face that decides; dotted: the threshold.</p>')
-        st.plotly_chart(scores_figure(result, face), config=PLOT, key=f"scores-{result.media.sha256}")
+        st.subheader(texts.WHO)
+        st.html(f'<p class="um-small">{texts.WHO_HINT}</p>')
+        scores = "; ".join(f"{name} {probability(one.score)}" for name, one in sorted(face.detectors.items()))
+        alt = texts.WHO_ALT.format(track=face.track, scores=scores)
+        chart(scores_figure(result, face), key=f"scores-{analysis}", alt=alt)
     if moves and right:
         with right:
-            st.subheader("What it adds up to")
-            st.html('<p class="um-small">How far each detector moves the common verdict.</p>')
-            st.plotly_chart(moves, config=PLOT, key=f"moves-{result.media.sha256}")
+            st.subheader(texts.ADDS_UP)
+            st.html(f'<p class="um-small">{texts.ADDS_UP_HINT}</p>')
+            values = "; ".join(f"{name} {value:+.2f}" for name, value in sorted(face.contributions.items()))
+            chart(moves, key=f"moves-{analysis}", alt=texts.ADDS_UP_ALT.format(values=values))
+    if agreed := agreement_words(face):
+        st.html(f'<p class="um-said">{escape(agreed)}</p>')
+    with st.expander(texts.AS_TABLE):
+        kinds = files.map_kinds(client, token())
+        rows = [
+            (
+                name,
+                probability(one.score) + (f" ({STATUS[one.status]}: {one.reason})" if one.status != "ok" else ""),
+                f"{face.contributions[name]:+.2f}" if name in face.contributions else "–",
+                texts.MAP_SHORT.get(kinds.get(name, ""), "–"),
+                one.weights,
+            )
+            for name, one in sorted(face.detectors.items(), key=lambda item: -(item[1].score or -1.0))
+        ]
+        st.html(table(texts.TABLE_HEAD, rows))
 
 
-def _people(client: Client, analysis: str, result: AnalysisResult, deciding: FaceResult) -> None:
-    st.subheader("The face" if len(result.faces) == 1 else "The people")
-    if len(result.faces) == 1:
-        _person(client, analysis, result, deciding)
-        return
-    ordered = sorted(result.faces, key=lambda face: -(face.fused or -1.0))
-    titles = [f"Person {face.track} · {probability(face.fused)}" for face in ordered]
-    for tab, face in zip(st.tabs(titles), ordered, strict=True):
-        with tab:
-            _person(client, analysis, result, face)
+def _media(result: AnalysisResult) -> None:
+    st.subheader(texts.MEDIA)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.html(f"<h4>{texts.MEDIA_DECODED}</h4>{definitions(decoded(result))}")
+    with right:
+        signs = "".join(f"<li>{escape(sign)}</li>" for sign in encoding_signs(result))
+        said = told_by_the_file(result)
+        told = definitions(said) if said else f'<p class="um-small">{texts.MEDIA_SAYS_NOTHING}</p>'
+        st.html(
+            f'<h4>{texts.CREDENTIALS}</h4>{credentials_card(result.provenance)}<p class="um-small">'
+            f'{texts.CREDENTIALS_HINT}</p><h4>{RE_ENCODED}</h4><ul class="um-list">{signs}</ul>'
+            f'<h4>{texts.MEDIA_SAYS}</h4><p class="um-small">{texts.MEDIA_SAYS_HINT if said else ""}</p>{told}'
+        )
 
 
-def _person(client: Client, analysis: str, result: AnalysisResult, face: FaceResult) -> None:
-    picture, time = st.columns([1, 4], gap="medium", vertical_alignment="center")
-    with picture:
-        if face.thumbnail and (content := _artifact(client, analysis, face.thumbnail)):
-            st.image(content, width=160, alt=f"person {face.track}")
-    with time:
-        figure = timeline_figure(result, face)
-        if figure is not None:
-            st.plotly_chart(figure, config=PLOT, key=f"time-{result.media.sha256}-{face.track}")
-        span = f"{clock(face.times[0])} to {clock(face.times[1])}, " if result.media.kind == "video" else ""
-        frames = f"{face.frames} frame{'s' if face.frames != 1 else ''}"
-        quality = f"; {', '.join(quality_words(face))}" if face.quality else ""
-        st.html(f'<p class="um-small">{span}{frames}{escape(quality)}</p>')
-    mapped = {name: score for name, score in face.detectors.items() if score.heatmaps}
-    if mapped:
-        _heatmaps(client, analysis, result, face, mapped)
-
-
-@st.fragment
-def _heatmaps(
-    client: Client, analysis: str, result: AnalysisResult, face: FaceResult, mapped: dict[str, DetectorScore]
-) -> None:
-    """A fragment: moving the slider draws these pictures anew, not the page."""
-    key = f"{result.media.sha256}-{face.track}"
-    choose, fade = st.columns([3, 2], gap="large", vertical_alignment="bottom")
-    with choose:
-        names = sorted(mapped)
-        name = st.segmented_control(
-            "Where it looks", names, default=names[0], required=True, key=f"map-{key}",
-            help="Brighter means that this detector took more of its evidence for a manipulation from there.",
-        )  # fmt: skip
-    with fade:
-        opacity = st.slider("Opacity of the heatmap", 0, 100, 65, format="%d %%", key=f"fade-{key}") / 100
-    shown = sorted(mapped[name or names[0]].heatmaps, key=lambda heatmap: heatmap.time)
-    pictures = []
-    for heatmap in shown:
-        crop, drawn = _artifact(client, analysis, heatmap.crop), _artifact(client, analysis, heatmap.map)
-        if crop is not None and drawn is not None:
-            when = f"{clock(heatmap.time)} · " if result.media.kind == "video" else ""
-            pictures.append((overlay_jpeg(crop, drawn, opacity), f"{when}score {probability(heatmap.score)}"))
-    st.html(crops(pictures, f"face of person {face.track} with the heatmap of {name}"))
-
-
-@st.cache_data(max_entries=512, show_spinner=False)
-def _artifact(_client: Client, analysis: str, name: str) -> bytes | None:
-    """None where the analysis was deleted meanwhile: its scores are still worth showing."""
-    try:
-        return _client.artifact(analysis, name)
-    except ApiError:
-        return None
-
-
-def _facts(result: AnalysisResult) -> None:
-    st.subheader("The media")
-    st.html(facts(result))
-    document = json.dumps(result.model_dump(mode="json"), indent=1)
+def _take(client: Client, analysis: str, result: AnalysisResult) -> None:
+    st.subheader(texts.TAKE)
+    st.caption(texts.TAKE_HINT)
+    name = result.media.name
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
-            "Download the result as JSON", document, f"{result.media.name}.unmask.json", "application/json",
-            on_click="ignore", icon=":material/download:", key=f"json-{result.media.sha256}",
+            texts.TAKE_REPORT, partial(files.report, client, analysis), f"{name}.unmask.html", "text/html",
+            on_click="ignore", icon=":material/description:", key=f"report-{analysis}", type="primary",
         )  # fmt: skip
+        st.download_button(
+            texts.TAKE_PDF, partial(files.report, client, analysis, "pdf"), f"{name}.unmask.pdf", "application/pdf",
+            on_click="ignore", icon=":material/picture_as_pdf:", key=f"pdf-{analysis}",
+        )  # fmt: skip
+        st.download_button(
+            texts.TAKE_REPORT_JSON, partial(files.report, client, analysis, "json"), f"{name}.unmask-report.json",
+            "application/json", on_click="ignore", icon=":material/fact_check:", key=f"report-json-{analysis}",
+        )  # fmt: skip
+        if result.media.kind in texts.TAKE_DRAWN and result.faces:
+            ending, kind = ("mp4", "video/mp4") if result.media.kind == "video" else ("jpg", "image/jpeg")
+            st.download_button(
+                texts.TAKE_DRAWN[result.media.kind], partial(files.annotated, client, token(), analysis, result),
+                f"{name}.annotated.{ending}", kind, on_click="ignore", icon=":material/movie_edit:",
+                key=f"drawn-{analysis}", help=texts.TAKE_DRAWN_HELP,
+            )  # fmt: skip
+        st.download_button(
+            texts.TAKE_JSON, partial(files.document, result), f"{name}.unmask.json", "application/json",
+            on_click="ignore", icon=":material/data_object:", key=f"json-{analysis}",
+        )  # fmt: skip
+        st.html(
+            f'<a class="um-small" href="?analysis={escape(analysis)}" target="_blank" rel="noopener">{texts.LINK}</a>',
+            width="content",
+        )

@@ -1,0 +1,52 @@
+"""Two things that Streamlit does not do itself and a browser does in a line: pasting files, and moving a player.
+
+Both scripts are ours and fixed; nothing of a user's reaches them but a number.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+_PASTE = """
+export default function() {
+  const paste = (event) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    const input = document.querySelector('.st-key-files input[type=file]');
+    if (!files.length || !input) return;
+    event.preventDefault();
+    const taken = new DataTransfer();
+    files.forEach((file) => taken.items.add(file));
+    input.files = taken.files;
+    input.dispatchEvent(new Event('change', { bubbles: true }));
+  };
+  document.addEventListener('paste', paste);
+  return () => document.removeEventListener('paste', paste);
+}
+"""
+_SEEK = """
+export default function({ data }) {
+  const video = document.querySelector(`.st-key-${data.player} video`);
+  if (!video || data.moment === window.unmaskMoment) return;
+  window.unmaskMoment = data.moment;
+  const go = () => { video.pause(); video.currentTime = data.time; };
+  if (video.readyState > 0) go(); else video.addEventListener('loadedmetadata', go, { once: true });
+}
+"""
+
+
+def take_pasted_files() -> None:
+    """From now on what is pasted anywhere on the page goes into the file uploader with the key "files", by the way
+    that dropped files take, with its limits. Text is pasted as always."""
+    _component("unmask_paste", _PASTE)(key="paste", height=1)
+
+
+def seek(player: str, time: float, moment: str) -> None:
+    """Move the player in the container with that key to `time` in seconds and hold it there; once for each `moment`,
+    a name of the click. Streamlit's own start_time takes whole seconds and loads the video anew."""
+    data = {"player": player, "time": time, "moment": moment}
+    _component("unmask_seek", _SEEK)(data=data, key=f"seek-{player}", height=1)
+
+
+@st.cache_resource(show_spinner=False)
+def _component(name: str, script: str) -> st.components.v2.ComponentRenderer:
+    return st.components.v2.component(name, js=script)
