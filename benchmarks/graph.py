@@ -1,124 +1,127 @@
-"""The graph through HTTP, warm: one image from upload to the final event, refusals, and what it costs to run.
+"""The graph through HTTP, warm: an image from upload to the last event, beside the same in one process; refusals; cost.
 
     python -m benchmarks.graph
 
-Starts the laptop config on a Ray of its own with the weights that are there, in a storage folder of its own. Needs a
-quiet machine: the figures are wall times of many processes.
+Starts the laptop config on a Ray of its own with the weights that are there, in a storage folder of its own; then again
+with the detectors in two groups, whose fan-out is compared with the slower of the two. Needs a quiet machine: the
+figures are wall times of many processes. Images alternate between the graph and the process, so that both see the same
+machine.
 """
 
 from __future__ import annotations
 
 import json
-import socket
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
-import psutil
 
+from benchmarks.service import Service, memory_mb, service
 from benchmarks.yardstick import scaled, yardstick_ms
 
-REPEATS = 15
+REPEATS = 20
 WARM_UP = 5
 TARGET_MS = 500.0
 """What one warm image may take on two cores of the machine that the baselines were taken on."""
+TARGET_OVER = 0.15
+TARGET_OVER_MS = 60.0
+"""What the graph may take more than the process: the larger of the two."""
+TARGET_FAN_OUT = 1.3
+"""The detectors side by side over the slowest group alone."""
+SLOW_GROUP = "frame_cnn"
 
 
-def _portrait(folder: Path) -> Path:
-    from PIL import Image
-    from skimage import data
-
-    path = folder / "portrait.jpg"
-    Image.fromarray(data.astronaut()).save(path, quality=92)
-    return path
-
-
-def _analyse(http: httpx.Client, path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        answer = http.post("/v1/analyses", files={"file": (path.name, file)})
+def _analyse(graph: Service, **form: str) -> dict[str, Any]:
+    answer = graph.post(**form)
     answer.raise_for_status()
     where = answer.headers["location"]
-    with http.stream("GET", f"{where}/events") as events:
+    with graph.http.stream("GET", f"{where}/events") as events:
         for _ in events.iter_lines():
             pass
-    found: dict[str, Any] = http.get(where).json()
+    found = graph.get(where)
     if found["status"] != "done":
         raise RuntimeError(f"the analysis {found['status']}: {found['error']}")
     return found
 
 
-def _refused(http: httpx.Client) -> None:
-    answer = http.post("/v1/analyses", files={"file": ("notes.mp4", b"no video at all")})
+def _refused(graph: Service) -> None:
+    answer = graph.http.post("/v1/analyses", files={"file": ("notes.mp4", b"no video at all")})
     if answer.status_code != 415:
         raise RuntimeError(f"a text was answered {answer.status_code}")
 
 
-def _times_ms(act: Callable[[], Any]) -> list[float]:
-    for _ in range(WARM_UP):
-        act()
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        act()
-        times.append((time.perf_counter() - start) * 1e3)
+def _alternately(acts: list[Callable[[], Any]]) -> list[list[float]]:
+    """Milliseconds of each act, one after the other, warm."""
+    times: list[list[float]] = [[] for _ in acts]
+    for number in range(WARM_UP + REPEATS):
+        for act, found in zip(acts, times, strict=True):
+            start = time.perf_counter()
+            act()
+            if number >= WARM_UP:
+                found.append((time.perf_counter() - start) * 1e3)
     return times
 
 
 def _row(metric: str, times: list[float], unit: str = "ms", baseline: float | None = None) -> dict[str, Any]:
     value = float(np.median(times))
-    row: dict[str, Any] = {"bench": "graph", "metric": metric, "value": round(value, 1), "unit": unit}
+    row: dict[str, Any] = {"bench": "graph", "metric": metric, "value": round(value, 2), "unit": unit}
     if baseline is not None:
-        row |= {"baseline": round(baseline, 1), "ratio": round(value / baseline, 2)}
+        row |= {"baseline": round(baseline, 2), "ratio": round(value / baseline, 2)}
     low, high = np.percentile(times, [10, 90])
-    return {**row, "n": len(times), "spread": round(float(high - low), 1)}
+    return {**row, "n": len(times), "spread": round(float(high - low), 2)}
 
 
-def _memory_mb() -> float:
-    """Proportional set size of Ray and all replicas."""
-    total = 0
-    for child in psutil.Process().children(recursive=True):
-        try:
-            total += child.memory_full_info().pss
-        except psutil.Error:
-            continue
-    return total / 2**20
+def _fan_out() -> list[dict[str, Any]]:
+    """Two groups, one core each: the detectors' part of an analysis with both, over that with each alone."""
+    groups = {"detectors": {"detectors": [SLOW_GROUP], "threads": 1}, "others": {"threads": 1}}
+    with service({"groups": groups}) as graph:
+        others = [card["name"] for card in graph.http.get("/v1/detectors").json() if card["group"] == "others"]
+        times: dict[str, list[float]] = {}
+        for number in range(WARM_UP + REPEATS):
+            for which, names in (("both", [SLOW_GROUP, *others]), ("slow", [SLOW_GROUP]), ("others", others)):
+                found = _analyse(graph, settings=json.dumps({"detectors": names}))
+                if number >= WARM_UP:
+                    times.setdefault(which, []).append(found["result"]["timings"]["detectors"] * 1e3)
+    slowest = max(("slow", "others"), key=lambda which: float(np.median(times[which])))
+    return [
+        _row("detectors in two groups, both", times["both"]),
+        _row("the slower group alone", times[slowest]),
+        _row("both over the slower alone", [float(np.median(times["both"]) / np.median(times[slowest]))], "times",
+             TARGET_FAN_OUT),
+    ]  # fmt: skip
 
 
 def run() -> list[dict[str, Any]]:
     """Rows {bench, metric, value, unit, baseline?, ratio?, n, spread}; spread is the 10th to the 90th percentile."""
-    from serve.launch import Config, read_config, start
+    from detectors.local import LocalStages, analyse_file
+    from detectors.store import load_available
+    from preprocessing.media import keep_nursery
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        args = read_config().args.model_copy(update={"storage": folder / "storage"})
-        begun = time.perf_counter()
-        with (
-            start(Config(args, "127.0.0.1", port)) as running,
-            httpx.Client(base_url=running.url, timeout=120, trust_env=False) as http,
-        ):
-            up = time.perf_counter() - begun
-            detectors = [card["name"] for card in http.get("/v1/detectors").json()]
-            portrait = _portrait(folder)
-            stages: list[dict[str, float]] = []
-            image = _times_ms(lambda: stages.append(_analyse(http, portrait)["result"]["timings"]))
-            refusal = _times_ms(lambda: _refused(http))
-            memory = _memory_mb()
+    keep_nursery()  # as the service does
+    with service() as graph:
+        detectors = [card["name"] for card in graph.http.get("/v1/detectors").json()]
+        stages: list[dict[str, float]] = []
+        here = LocalStages(load_available())
+        image, alone = _alternately(
+            [lambda: stages.append(_analyse(graph)["result"]["timings"]), lambda: analyse_file(graph.portrait, here)]
+        )
+        (refusal,) = _alternately([lambda: _refused(graph)])
+        memory, up = memory_mb(), graph.start_s
     limit = scaled(TARGET_MS, yardstick_ms())
     within = [sum(stage.values()) * 1e3 for stage in stages[WARM_UP:]]
+    over = [a - b for a, b in zip(image, alone, strict=True)]
     return [
         _row(f"one image, warm, upload to result ({', '.join(detectors) or 'no detectors'})", image, baseline=limit),
         _row("of it in tracking, landmarks and detectors", within),
+        _row("the same image in this process", alone),
+        _row("the graph over the process", over,
+             baseline=max(TARGET_OVER * float(np.median(alone)), TARGET_OVER_MS)),
         _row("a refused file", refusal),
         _row("start until ready", [up], "s"),
         _row("memory (PSS) of all processes", [memory], "MB"),
-    ]
+        *_fan_out(),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
