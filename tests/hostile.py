@@ -6,13 +6,14 @@
 KINDS pairs each kind with the `code` of the MediaError that it must give, or None where it must be analysed:
 
 - missing: no_file, directory, fifo, unreadable (mode 000, which root reads all the same: see AS_NOBODY)
-- unsupported: empty, text, html, svg, zip, playlist and concat (both point at `secret.txt` beside them), noise_bytes,
-  audio_only, wav, gif_animated, webp_animated, apng, odd_codec
+- unsupported: empty, text, html, svg, zip, playlist, dash and concat (they point at `secret.txt` beside them),
+  noise_bytes, audio_only, wav, gif_animated, webp_animated, apng, odd_codec
 - too_large: png_huge (65,535 x 65,535 in the header, no pixels), png_bomb (30,000 x 30,000, valid, 100 kB), webp_huge,
   lying_length (says 10 hours), lying_size (says 320 x 180, is 4096 x 2304), too_fast (1000 frames a second),
   many_streams (20)
 - undecodable: no_index (MP4 without moov), noise_mp4 (random bytes behind an MP4 header), broken_stream (index whole,
-  all pictures overwritten), png_cut, jpeg_cut, webp_cut, heic_cut, png_header_cut
+  all pictures overwritten), elsewhere (a QuickTime movie whose pictures are those of `secret.mov` beside it), png_cut,
+  jpeg_cut, webp_cut, heic_cut, png_header_cut
 - analysed: truncated (index first, cut in the middle: it promises 60 frames), damaged_middle, lying_short (says 0.1 s,
   lasts 2 s), noise_video (no face), rotated_video (a quarter turn by display matrix), mirrored_video, vfr_video,
   audio_and_video, heic, avif, exif_rotated, cmyk, grey16, palette_alpha, gif_still
@@ -217,6 +218,33 @@ def _overwrite(first: float, last: float) -> Callable[[bytearray], None]:
     return change
 
 
+def alias(path: Path) -> bytes:
+    """A data reference of QuickTime to another file: a Macintosh alias record, of which the absolute path counts."""
+    name = str(path).encode()
+    record = bytes(10) + bytes(1 + 27) + bytes(12) + bytes(1 + 63) + bytes(16) + bytes(4) + bytes(16)
+    record += struct.pack(">HH", 2, len(name)) + name + bytes(len(name) % 2) + struct.pack(">HH", 0xFFFF, 0)
+    return struct.pack(">I4sI", 12 + len(record), b"alis", 0) + record
+
+
+def _elsewhere(path: Path) -> None:
+    """Its sample table holds for the other file; its own pictures are zeros."""
+    other = write_video(path.with_name("secret.mov"), _shades(30))
+    data = bytearray(other.read_bytes())
+    start, end = boxes(data)[b"mdat"]
+    data[start + 8 : end] = bytes(end - start - 8)
+    levels = (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref")
+    entries, _ = _inner(data, *levels)
+    entries += 8  # version, flags and their number
+    end = entries + int.from_bytes(data[entries : entries + 4], "big")
+    made = alias(other)
+    for depth in range(len(levels)):
+        box = _inner(data, *levels[: depth + 1])[0] - 8
+        size = int.from_bytes(data[box : box + 4], "big") + len(made) - (end - entries)
+        data[box : box + 4] = size.to_bytes(4, "big")
+    data[entries:end] = made
+    path.write_bytes(data)
+
+
 def _lying_size(path: Path) -> None:
     black = np.zeros((2304, 4096, 3), np.uint8)
     write_video(path, [black, black])
@@ -315,6 +343,14 @@ _MAKERS: dict[str, tuple[str, str | None, Callable[[Path], object]]] = {
         "unsupported",
         _playlist("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n"),
     ),
+    "dash": (
+        "dash.mp4",
+        "unsupported",
+        _playlist(
+            '<?xml version="1.0"?><MPD type="static"><Period><AdaptationSet><Representation id="1">'
+            "<BaseURL>file://{secret}</BaseURL></Representation></AdaptationSet></Period></MPD>"
+        ),
+    ),
     "concat": ("concat.mp4", "unsupported", _playlist("ffconcat version 1.0\nfile {secret}\n")),
     "noise_bytes": ("noise.bin.mp4", "unsupported", _bytes(lambda: b"\x01" + np.random.default_rng(2).bytes(9999))),
     "audio_only": ("song.mp4", "unsupported", _audio_only),
@@ -337,6 +373,7 @@ _MAKERS: dict[str, tuple[str, str | None, Callable[[Path], object]]] = {
         _bytes(lambda: b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isommp42" + np.random.default_rng(3).bytes(99999)),
     ),
     "broken_stream": ("broken.mp4", "undecodable", _patched(_overwrite(0, 1))),
+    "elsewhere": ("elsewhere.mov", "undecodable", _elsewhere),
     "png_cut": ("cut.png", "undecodable", _cut("PNG", 0.5)),
     "jpeg_cut": ("cut.jpg", "undecodable", _cut("JPEG", 0.5)),
     "webp_cut": ("cut.webp", "undecodable", _cut("WEBP", 0.5)),

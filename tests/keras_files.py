@@ -32,37 +32,55 @@ class Keras:
     def __init__(self) -> None:
         self.random = np.random.default_rng(0)
         self.layers: dict[str, list[NDArray[np.float32]]] = {}
+        self.made: dict[str, int] = {}
+
+    def automatic(self, kind: str) -> str:
+        """Keras' own name of the next layer of a kind; numbers in a trainer's session need not start at 1."""
+        self.made[kind] = self.made.get(kind, 7) + 1
+        return f"{kind}_{self.made[kind]}"
 
     def draw(self, *shape: int, fan: int) -> NDArray[np.float32]:
-        return self.random.normal(0, (2 / fan) ** 0.5, shape).astype(np.float32)
+        return self.random.standard_normal(shape, np.float32) * np.float32((2 / fan) ** 0.5)
 
-    def norm(self, name: str, x: Tensor, eps: float = 1e-3) -> Tensor:
+    def norm(self, name: str, x: Tensor, eps: float = 1e-3, scaled: bool = True) -> Tensor:
+        """`scaled`: with gamma."""
         width = x.shape[1]
         r = self.random
         gamma, variance = (r.uniform(0.5, 1.5, width).astype(np.float32) for _ in range(2))
         beta, mean = (r.normal(0, 0.2, width).astype(np.float32) for _ in range(2))
         self.layers[name] = [gamma, beta, mean, variance]
-        g, b, m, v = (torch.from_numpy(a)[:, None, None] for a in self.layers[name])
+        g, b, m, v = (as_in(x, a)[:, None, None] for a in self.layers[name])
+        if not scaled:
+            del self.layers[name][0]
+            g = torch.ones((), dtype=x.dtype)
         return g * (x - m) / torch.sqrt(v + eps) + b
 
     def conv(
-        self, name: str, x: Tensor, out: int, k: int, stride: int = 1, pad: str = "same", bias: bool = False
+        self,
+        name: str,
+        x: Tensor,
+        out: int,
+        k: int | tuple[int, int],
+        stride: int = 1,
+        pad: str = "same",
+        bias: bool = False,
     ) -> Tensor:
-        kernel = self.draw(k, k, x.shape[1], out, fan=k * k * x.shape[1])
+        rows, columns = (k, k) if isinstance(k, int) else k
+        kernel = self.draw(rows, columns, x.shape[1], out, fan=rows * columns * x.shape[1])
         arrays = [kernel] + ([self.draw(out, fan=100)] if bias else [])
         self.layers[name] = arrays
         x = same(x, k, stride, 0.0) if pad == "same" else x
-        offset = torch.from_numpy(arrays[1]) if bias else None
-        return functional.conv2d(x, torch.from_numpy(kernel).permute(3, 2, 0, 1), offset, stride)
+        offset = as_in(x, arrays[1]) if bias else None
+        return functional.conv2d(x, as_in(x, kernel).permute(3, 2, 0, 1), offset, stride)
 
     def depthwise(self, kernel: NDArray[np.float32], x: Tensor, k: int, stride: int = 1) -> Tensor:
-        weight = torch.from_numpy(kernel).permute(2, 3, 0, 1)
+        weight = as_in(x, kernel).permute(2, 3, 0, 1)
         return functional.conv2d(same(x, k, stride, 0.0), weight, None, stride, groups=x.shape[1])
 
     def separable(self, name: str, x: Tensor, out: int) -> Tensor:
         deep, point = self.draw(3, 3, x.shape[1], 1, fan=9), self.draw(1, 1, x.shape[1], out, fan=x.shape[1])
         self.layers[name] = [deep, point]
-        x = functional.conv2d(self.depthwise(deep, x, 3), torch.from_numpy(point).permute(3, 2, 0, 1))
+        x = functional.conv2d(self.depthwise(deep, x, 3), as_in(x, point).permute(3, 2, 0, 1))
         return self.norm(f"{name}_bn", x)
 
     def head(self, x: Tensor) -> Tensor:
@@ -71,7 +89,7 @@ class Keras:
         for name, width in (("dense_7", 512), ("dense_8", 2)):
             kernel, bias = self.draw(x.shape[1], width, fan=x.shape[1]), self.draw(width, fan=200)
             self.layers[name] = [kernel, bias]
-            x = x @ torch.from_numpy(kernel) + torch.from_numpy(bias)
+            x = x @ as_in(x, kernel) + as_in(x, bias)
             x = x.relu() if width == 512 else x
         return x
 
@@ -99,28 +117,16 @@ class Keras:
         x = self.separable("block14_sepconv1", x, 1536).relu()
         return self.head(self.separable("block14_sepconv2", x, 2048).relu())
 
-    def efficientnet(self, x: Tensor) -> Tensor:
-        swish = functional.silu
-        x = swish(self.norm("stem_bn", self.conv("stem_conv", x, 32, 3, 2)))
-        stages = ((1, 1, 16, 1, 3), (2, 6, 24, 2, 3), (2, 6, 40, 2, 5), (3, 6, 80, 2, 3))
-        stages += ((3, 6, 112, 1, 5), (4, 6, 192, 2, 5), (1, 6, 320, 1, 3))
-        for stage, (repeats, expand, out, stride, k) in enumerate(stages, 1):
-            for index in range(repeats):
-                name, shortcut, width = f"block{stage}{'abcd'[index]}", x, x.shape[1]
-                if expand > 1:
-                    x = swish(self.norm(f"{name}_expand_bn", self.conv(f"{name}_expand_conv", x, width * expand, 1)))
-                kernel = self.draw(k, k, x.shape[1], 1, fan=k * k)
-                self.layers[f"{name}_dwconv"] = [kernel]
-                x = swish(self.norm(f"{name}_bn", self.depthwise(kernel, x, k, stride if index == 0 else 1)))
-                squeezed = x.mean((2, 3), keepdim=True)
-                squeezed = swish(self.conv(f"{name}_se_reduce", squeezed, max(1, width // 4), 1, bias=True))
-                x = x * torch.sigmoid(self.conv(f"{name}_se_expand", squeezed, x.shape[1], 1, bias=True))
-                x = self.norm(f"{name}_project_bn", self.conv(f"{name}_project_conv", x, out, 1))
-                x = x + shortcut if index else x
-        return self.head(swish(self.norm("top_bn", self.conv("top_conv", x, 1280, 1))))
+
+def as_in(x: Tensor, array: NDArray[np.float32]) -> Tensor:
+    """The array in the precision of `x`."""
+    return torch.from_numpy(array).to(x.dtype)
 
 
-def same(x: Tensor, kernel: int, stride: int, value: float) -> Tensor:
+def same(x: Tensor, kernel: int | tuple[int, int], stride: int, value: float) -> Tensor:
     """TensorFlow's "same": the odd pixel of padding goes below and to the right."""
-    total = max((-(-x.shape[-1] // stride) - 1) * stride + kernel - x.shape[-1], 0)
-    return functional.pad(x, (total // 2, total - total // 2) * 2, value=value)
+    margins: list[int] = []
+    for side, k in zip(x.shape[:-3:-1], (kernel,) * 2 if isinstance(kernel, int) else kernel[::-1], strict=True):
+        total = max((-(-side // stride) - 1) * stride + k - side, 0)
+        margins += [total // 2, total - total // 2]
+    return functional.pad(x, margins, value=value)

@@ -15,11 +15,12 @@ import uvicorn
 from detectors.local import LocalStages
 from detectors.store import LoadedDetector
 from preprocessing.settings import Settings
-from serve.gateway import Services, create_app
+from serve.gateway import create_app
 from serve.runner import JobRunner
+from serve.services import Services
 from serve.settings import GatewayArgs, RunnerArgs
 from serve.storage import Storage
-from serve.store import SQLiteStore
+from serve.store import JobStore
 
 
 class SoundStages(LocalStages):
@@ -35,11 +36,11 @@ def running_api(
     """The address of an API with these detectors; store and uploads lie in `folder`."""
     stages = SoundStages(loaded)
     settings = settings or Settings()
-    store, storage = SQLiteStore(folder / "jobs.sqlite"), Storage(folder)
-    runner = JobRunner(store, storage, lambda: stages, RunnerArgs(), "test")
+    store, storage = JobStore(folder / "jobs.sqlite"), Storage(folder)
+    runner = JobRunner(store, storage, lambda job: stages, RunnerArgs(), "test")
 
     async def detectors() -> list[dict[str, Any]]:
-        from serve.deployments import detector_card
+        from serve.groups import detector_card
 
         return [detector_card(one) for one in loaded.values()]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from keras_files import Keras, write_keras
+from keras_networks import efficientnet
 from torch import Tensor, nn
 
 from detectors.checkpoints import CheckpointError
@@ -50,7 +51,7 @@ def test_the_gru_heads_have_the_lstms_sizes() -> None:
 def test_profiles() -> None:
     paper, compact = create("cnn_recurrent", "paper"), create("cnn_recurrent", "compact")
     assert trained(paper) == 1_644_738  # the frame network is frozen
-    assert sum(p.numel() for p in compact.parameters()) == 266_690
+    assert sum(p.numel() for p in compact.parameters()) == 1_778_370
     assert isinstance(paper.input, ClipInput) and (paper.input.length, paper.input.face.size) == (25, 160)
 
 
@@ -207,7 +208,7 @@ def test_a_frame_cnn_and_a_recurrent_file_make_a_detector(tmp_path: Path) -> Non
     keras, random = Keras(), np.random.default_rng(0)
     frames = torch.rand(3, 3, 160, 160, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        keras.efficientnet(frames)
+        keras.head(efficientnet(keras, frames))
     layers = {"lstm_1": keras_lstm(512, 32, random)}
     layers["dense_1"] = [random.normal(0, 1, (32, 2)).astype(np.float32), np.ones(2, np.float32)]
     paths = [write_keras(tmp_path / "a.hdf5", layers), write_keras(tmp_path / "b.hdf5", keras.layers)]

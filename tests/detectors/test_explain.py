@@ -410,9 +410,10 @@ def test_where_dots_overlap_the_brighter_one_shows() -> None:
     points, weights = np.full((68, 2), 40.0), np.zeros(68)
     weights[[3, 4]] = 0.2, 0.7
     points[4] += 1
-    picture = draw(points, weights, 100)
-    assert picture[41, 41] == pytest.approx(0.7) and picture.max() == pytest.approx(0.7)
+    picture = draw(points, weights, 0.9, 100)
+    assert picture[41, 41] == pytest.approx(0.9) and picture.max() == pytest.approx(0.9)
     assert picture[60, 60] < 1e-6
+    assert np.array_equal(draw(points, -weights, 0.9, 100), np.zeros((100, 100)))
 
 
 def test_landmarks_have_one_map_and_points_that_fit() -> None:

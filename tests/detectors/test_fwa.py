@@ -1,19 +1,23 @@
 """FWA and DSP-FWA: the published networks, the region of interest, the scores of faces and tracks."""
 
+import hashlib
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tf_bundle
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from keras_files import same
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
 from detectors.checkpoints import CheckpointError
+from detectors.importers import import_weights
 from detectors.methods.fwa import (
     FWA,
     FWAConfig,
@@ -24,6 +28,7 @@ from detectors.methods.fwa import (
     slim_resnet50,
 )
 from detectors.registry import create
+from detectors.store import load
 
 
 @cache
@@ -129,6 +134,130 @@ def test_fwas_first_network_halves_the_map_at_the_end_of_a_stage() -> None:
     plain = FWA(FWAConfig(arch="resnet50")).eval()
     assert sum(p.numel() for p in plain.parameters()) == 23_512_130
     assert plain(torch.zeros(2, 3, 224, 224)).logit.shape == (2,)
+
+
+class Slim:
+    """A random ResNet-50 v1 in TF-slim's names and layouts, and what TensorFlow computes with it, layer by layer."""
+
+    def __init__(self) -> None:
+        self.random = np.random.default_rng(0)
+        self.tensors: dict[str, NDArray[np.generic]] = {}
+
+    def conv(self, name: str, x: Tensor, out: int, k: int, stride: int = 1, relu: bool = True) -> Tensor:
+        """Convolution and batch norm (epsilon 1e-5). Where it strides, k - 1 pixels are laid around first."""
+        fan, r = k * k * x.shape[1], self.random
+        kernel = r.normal(0, (2 / fan) ** 0.5, (k, k, x.shape[1], out)).astype(np.float32)
+        # As after training, the values stay small from layer to layer: pixels are large, and blocks add up.
+        variance = (r.uniform(0.5, 1.5, out) * (1e4 if name == "conv1" else 1)).astype(np.float32)
+        gamma = (r.uniform(0.5, 1.5, out) * (0.3 if name.endswith("conv3") else 1)).astype(np.float32)
+        beta, mean = (r.normal(0, 0.2, out).astype(np.float32) for _ in range(2))
+        scope = f"resnet_v1_50/{name}"
+        self.tensors[f"{scope}/weights"] = kernel
+        norm = {"gamma": gamma, "beta": beta, "moving_mean": mean, "moving_variance": variance}
+        self.tensors |= {f"{scope}/BatchNorm/{leaf}": array for leaf, array in norm.items()}
+        x = same(x, k, 1, 0.0) if stride == 1 else functional.pad(x, ((k - 1) // 2, k - 1 - (k - 1) // 2) * 2)
+        x = functional.conv2d(x, torch.from_numpy(kernel).permute(3, 2, 0, 1), None, stride)
+        g, b, m, v = (torch.from_numpy(a)[:, None, None] for a in (gamma, beta, mean, variance))
+        x = g * (x - m) / torch.sqrt(v + 1e-5) + b
+        return x.relu() if relu else x
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Pixels (B, 3, 224, 224), blue first, less their means, to logits (B, 2)."""
+        x = self.conv("conv1", x, 64, 7, 2)
+        x = functional.max_pool2d(same(x, 3, 2, -torch.inf), 3, 2)
+        for block, (depth, units) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), 1):
+            for unit in range(1, units + 1):
+                stride = 2 if unit == units and block < 4 else 1
+                name, out = f"block{block}/unit_{unit}/bottleneck_v1", 4 * depth
+                same_depth = x.shape[1] == out
+                shortcut = x[:, :, ::stride, ::stride]
+                if not same_depth:
+                    shortcut = self.conv(f"{name}/shortcut", x, out, 1, stride, relu=False)
+                x = self.conv(f"{name}/conv2", self.conv(f"{name}/conv1", x, depth, 1), depth, 3, stride)
+                x = (self.conv(f"{name}/conv3", x, out, 1, relu=False) + shortcut).relu()
+        kernel = self.random.normal(0, 2048**-0.5, (1, 1, 2048, 2)).astype(np.float32)
+        bias = self.random.normal(0, 1, 2).astype(np.float32)
+        self.tensors |= {"resnet_v1_50/logits/weights": kernel, "resnet_v1_50/logits/biases": bias}
+        return x.mean((2, 3)) @ torch.from_numpy(kernel[0, 0]) + torch.from_numpy(bias)
+
+
+@cache
+def slim() -> tuple[dict[str, NDArray[np.generic]], NDArray[np.uint8], Tensor]:
+    """Tensors of a checkpoint of FWA's first network, pictures, and the network's logits for them."""
+    network = Slim()
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    bgr = torch.from_numpy(pixels[..., ::-1].astype(np.float32)) - torch.tensor([103.939, 116.779, 123.68])
+    with torch.inference_mode():
+        logits = network(bgr.permute(0, 3, 1, 2))
+    return network.tensors, pixels, logits
+
+
+def shapes_only(**changes: tuple[int, ...]) -> dict[str, NDArray[np.generic]]:
+    """The same tensors without their values, which cost no time to check; `changes`: of another shape."""
+    names = {name.removeprefix("resnet_v1_50/").replace("/", "_"): name for name in slim()[0]}
+    found: dict[str, NDArray[np.generic]] = {n: np.broadcast_to(np.float32(0), a.shape) for n, a in slim()[0].items()}
+    return found | {names[key]: np.zeros(shape, np.float32) for key, shape in changes.items()}
+
+
+def test_fwas_tensorflow_checkpoint_gives_tensorflows_answer(tmp_path: Path) -> None:
+    tensors, pixels, logits = slim()
+    assert sum(a.size for name, a in tensors.items() if "moving" not in name) == 23_512_130
+    left_over: dict[str, NDArray[np.generic]] = {
+        "global_step": np.array(4_000, np.int64),
+        "resnet_v1_50/conv1/weights/Momentum": np.ones(3, np.float32),
+    }
+    index = tf_bundle.write_bundle(tmp_path / "model", tensors | left_over)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model"')
+    card = import_weights("fwa", [tmp_path / "model"], store=tmp_path / "store", licence="not for commercial use")
+    assert (card.name, card.config["arch"]) == ("fwa-model", "resnet50")
+    for file in (index, tmp_path / "model.data-00000-of-00001"):
+        assert f"{file.name} sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}" in card.command
+    model = load("fwa", "paper", tmp_path / "store").detector
+    with torch.inference_mode():
+        found = model(model.prepare(pixels)).logit
+    assert torch.allclose(found, logits[:, 0] - logits[:, 1], atol=1e-4)
+    assert torch.allclose(found.sigmoid(), logits.softmax(1)[:, 0], atol=1e-5)
+    assert np.ptp(found.numpy()) > 0.01
+
+
+def test_slim_tensors_of_another_shape_are_named(tmp_path: Path) -> None:
+    norm = "block2_unit_1_bottleneck_v1_shortcut_BatchNorm_gamma"
+    changed = shapes_only(logits_weights=(1, 1, 2048, 1000), conv1_weights=(64, 3, 7, 7), **{norm: (1,)})
+    with pytest.raises(CheckpointError) as refusal:
+        FWA.import_checkpoint([tf_bundle.write_bundle(tmp_path / "model", changed)])
+    for named in (
+        "resnet_v1_50/conv1/weights is (64, 3, 7, 7) and should be (7, 7, 3, 64)",
+        "resnet_v1_50/block2/unit_1/bottleneck_v1/shortcut/BatchNorm/gamma is (1,) and should be (512,)",
+        "resnet_v1_50/logits/weights is (1, 1, 2048, 1000) and should be (1, 1, 2048, 2)",
+    ):
+        assert named in str(refusal.value)
+
+
+def test_missing_and_surplus_slim_tensors_are_named(tmp_path: Path) -> None:
+    tensors = shapes_only()
+    del tensors["resnet_v1_50/block3/unit_6/bottleneck_v1/conv2/BatchNorm/moving_mean"]
+    tensors["resnet_v1_50/block3/unit_7/bottleneck_v1/conv1/weights"] = np.zeros((1, 1, 8, 8), np.float32)
+    tensors["resnet_v1_50/conv1/weights/ExponentialMovingAverage"] = np.zeros(4, np.float32)
+    index = tf_bundle.write_bundle(tmp_path / "model", tensors)
+    with pytest.raises(CheckpointError) as refusal:
+        FWA.import_checkpoint([index])
+    assert str(refusal.value) == (
+        "model.index does not fit; missing: resnet_v1_50/block3/unit_6/bottleneck_v1/conv2/BatchNorm/moving_mean; "
+        "unexpected: resnet_v1_50/block3/unit_7/bottleneck_v1/conv1/weights"
+    )
+
+
+def test_another_slim_network_and_the_old_format_are_named(tmp_path: Path) -> None:
+    other: dict[str, NDArray[np.generic]] = {
+        "vgg_16/fc8/weights": np.zeros(2, np.float32),
+        "global_step": np.array(1, np.int64),
+    }
+    with pytest.raises(CheckpointError, match=r"holds global_step, vgg_16; .* resnet_v1_50 is the one that is read"):
+        FWA.import_checkpoint([tf_bundle.write_bundle(tmp_path / "model", other)])
+    old = tmp_path / "resnet_v1_50.ckpt"
+    old.write_bytes(tf_bundle.table([(b"", tf_bundle.message(1, b""))]))
+    with pytest.raises(CheckpointError, match=r"old one-file format \(V1\)"):
+        FWA.import_checkpoint([old])
 
 
 def test_without_margins_the_region_is_the_landmarks_box() -> None:

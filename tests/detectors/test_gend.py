@@ -1,6 +1,5 @@
 """GenD: golden values of the losses, what learns, and published names, held to CLIP written out from transformers'."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from gend_files import DEPTH, HEADS, PATCH, WIDTH, Clip, written
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,7 +21,6 @@ from detectors.registry import create, entry
 ROOT = 2**-0.5
 GOLDEN = torch.tensor([[1, 0], [1, 0], [ROOT, ROOT], [0, 1], [0, 1]], dtype=torch.float64)
 LABELS = torch.tensor([0, 0, 0, 1, 1])
-WIDTH, HEADS, DEPTH, PATCH = 48, 3, 2, 32
 TINY = Encoder(
     ENCODERS["clip_b32"].timm_name,
     patch=PATCH,
@@ -110,6 +108,8 @@ def test_a_track_is_the_mean_probability_of_its_frames() -> None:
         ("clip_b16", 85_799_424, 26 * 2 * 768),
         ("clip_b32", 87_456_000, 26 * 2 * 768),
         ("pe_l14", 316_102_656, 51 * 2 * 1024),
+        # transformers counts 303,129,600 with the mask token, 1,024 numbers that have no part in an answer.
+        ("dinov3_l16", 303_129_600 - 1024, 49 * 2 * 1024),
     ],
 )
 def test_only_layer_norms_and_the_head_learn(arch: str, parameters: int, norms: int) -> None:
@@ -139,83 +139,6 @@ def test_compact_is_small_enough_to_ship_and_learns_as_a_whole() -> None:
     model = create("gend", "compact")
     assert sum(p.numel() for p in model.parameters()) == 1_614_146
     assert all(p.requires_grad for p in model.parameters())
-
-
-class Clip:
-    """Random numbers in the names of a published GenD on CLIP, and transformers' vision tower written out."""
-
-    def __init__(self, size: int = 224) -> None:
-        self.random = torch.Generator().manual_seed(0)
-        prefix = "feature_extractor.vision_model."
-        self.state = {
-            f"{prefix}embeddings.class_embedding": self.draw(WIDTH),
-            f"{prefix}embeddings.patch_embedding.weight": self.draw(WIDTH, 3, PATCH, PATCH) / 30,
-            f"{prefix}embeddings.position_embedding.weight": self.draw((size // PATCH) ** 2 + 1, WIDTH),
-            f"{prefix}embeddings.position_ids": torch.arange((size // PATCH) ** 2 + 1)[None],
-            "feature_extractor.visual_projection.weight": self.draw(32, WIDTH),
-        }
-        for norm in ("pre_layrnorm", "post_layernorm"):
-            self.norm(f"{prefix}{norm}")
-        for number in range(DEPTH):
-            layer = f"{prefix}encoder.layers.{number}."
-            self.norm(f"{layer}layer_norm1")
-            self.norm(f"{layer}layer_norm2")
-            for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-                self.linear(f"{layer}self_attn.{name}", WIDTH, WIDTH)
-            self.linear(f"{layer}mlp.fc1", 4 * WIDTH, WIDTH)
-            self.linear(f"{layer}mlp.fc2", WIDTH, 4 * WIDTH)
-        self.linear("model.linear", 2, WIDTH)
-
-    def draw(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.random)
-
-    def norm(self, name: str) -> None:
-        self.state |= {f"{name}.weight": 1 + 0.3 * self.draw(WIDTH), f"{name}.bias": 0.3 * self.draw(WIDTH)}
-
-    def linear(self, name: str, outputs: int, inputs: int) -> None:
-        self.state |= {
-            f"{name}.weight": self.draw(outputs, inputs) / inputs**0.5,
-            f"{name}.bias": 0.3 * self.draw(outputs),
-        }
-
-    def apply(self, name: str, x: Tensor) -> Tensor:
-        weight, bias = (self.state[f"feature_extractor.vision_model.{name}.{part}"] for part in ("weight", "bias"))
-        return functional.layer_norm(x, (WIDTH,), weight, bias, 1e-5) if weight.ndim == 1 else x @ weight.T + bias
-
-    def features(self, batch: Tensor) -> Tensor:
-        """The class token after the post layer norm (B, WIDTH)."""
-        of = {k.rpartition("embeddings.")[2]: v for k, v in self.state.items() if "embeddings." in k}
-        patches = functional.conv2d(batch, of["patch_embedding.weight"], stride=PATCH).flatten(2).transpose(1, 2)
-        start = of["class_embedding"].expand(len(batch), 1, WIDTH)
-        x = torch.cat([start, patches], 1) + of["position_embedding.weight"]
-        x = self.apply("pre_layrnorm", x)
-        for number in range(DEPTH):
-            layer = f"encoder.layers.{number}."
-            normed = self.apply(f"{layer}layer_norm1", x)
-            q, k, v = (
-                self.apply(f"{layer}self_attn.{n}_proj", normed).unflatten(2, (HEADS, -1)).transpose(1, 2)
-                for n in "qkv"
-            )
-            weights = (q @ k.transpose(2, 3) / (WIDTH // HEADS) ** 0.5).softmax(3)
-            x = x + self.apply(f"{layer}self_attn.out_proj", (weights @ v).transpose(1, 2).flatten(2))
-            hidden = self.apply(f"{layer}mlp.fc1", self.apply(f"{layer}layer_norm2", x))
-            x = x + self.apply(f"{layer}mlp.fc2", hidden * torch.sigmoid(1.702 * hidden))
-        return self.apply("post_layernorm", x[:, 0])
-
-    def classes(self, features: Tensor) -> Tensor:
-        return features @ self.state["model.linear.weight"].T + self.state["model.linear.bias"]
-
-
-def written(state: dict[str, Tensor], folder: Path, head: str | None = "LinearNorm", name: str = "") -> Path:
-    """As save_pretrained leaves it."""
-    path = folder / (name or "model.safetensors")
-    if path.suffix == ".safetensors":
-        save_file(state, path)
-    else:
-        torch.save({"state_dict": state}, path)
-    if head:
-        (folder / "config.json").write_text(json.dumps({"backbone": "openai/clip", "head": head, "model_type": "GenD"}))
-    return path
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
@@ -270,9 +193,9 @@ def test_a_changed_checkpoint_is_refused_by_name(change: Any, message: str, tmp_
 
 @pytest.mark.usefixtures("tiny_clip")
 def test_other_encoders_and_other_networks_are_refused(tmp_path: Path) -> None:
-    dino = renamed(Clip().state, "feature_extractor.vision_model.", "feature_extractor.backbone.")
-    with pytest.raises(CheckpointError, match=r"neither CLIP nor the Perception Encoder; GenD_CLIP_L_14"):
-        GenD.import_checkpoint([written(dino, tmp_path)])
+    other = renamed(Clip().state, "feature_extractor.vision_model.", "feature_extractor.backbone.")
+    with pytest.raises(CheckpointError, match=r"none of the three; a GenD on CLIP, the Perception"):
+        GenD.import_checkpoint([written(other, tmp_path)])
     with pytest.raises(CheckpointError, match="no GenD"):
         GenD.import_checkpoint([written({"fc.weight": torch.zeros(2, 2)}, tmp_path)])
     broken = tmp_path / "broken.safetensors"

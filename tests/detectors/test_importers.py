@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from gend_files import DEPTH, HEADS, WIDTH, Clip, written
 
 from detectors import store
 from detectors.checkpoints import CheckpointError, read_keras, read_torch
 from detectors.importers import import_weights
+from detectors.methods.gend.encoders import ENCODERS
 from detectors.methods.lrnet import TorchStream
 from detectors.predict import predict
 
@@ -43,6 +46,21 @@ def published_lrnet(folder: Path) -> Path:
     for number in (1, 2):
         torch.save(published_stream(number), folder / f"g{number}.pth")
     return folder
+
+
+def test_the_card_tells_what_found_its_place_and_what_did_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = {"embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
+    known = ENCODERS["clip_b32"]
+    monkeypatch.setitem(ENCODERS, "clip_b32", replace(known, width=WIDTH, options={**known.options, **narrow}))
+    clip = Clip()
+    kept = [v for k, v in clip.state.items() if "visual_projection" not in k and "position_ids" not in k]
+    card = import_weights("gend", [written(clip.state, tmp_path)])
+    numbers = sum(v.numel() for v in kept)
+    # Queries, keys and values are three tensors there and one here: weights and biases of each block.
+    assert f"{len(kept) - 4 * DEPTH} tensors, {numbers:,} numbers, make the whole network; left out" in card.data
+    assert "feature_extractor.visual_projection.weight" in card.data and "position_ids" in card.data
+    whole = import_weights("lrnet", [published_lrnet(tmp_path / "published")])
+    assert whole.data.endswith("nothing in the file was left out")
 
 
 def test_a_folder_with_both_streams_becomes_one_weight_file(tmp_path: Path) -> None:

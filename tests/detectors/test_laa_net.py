@@ -233,7 +233,12 @@ def test_the_parameters_are_the_papers() -> None:
         64_769,
         81_344,
     ]
-    assert count(LaaNet(LaaConfig(use_c2=True))) == 27_354_802
+    with torch.device("meta"):
+        assert count(LaaNet(LaaConfig(use_c2=True))) == 27_354_802
+        # Two matrices a concatenation, of its channels and a 16th of them.
+        squeezed = 2 * (896 * 56 + 320 * 20 + 112 * 7)
+        assert count(LaaNet(LaaConfig(squeeze=True))) == 27_128_786 + squeezed
+        assert count(LaaNet(LaaConfig(squeeze=True, use_c2=True))) == 27_354_802 + squeezed + 2 * 224 * 14
 
 
 def test_the_paper_network_sees_384_and_answers_on_96() -> None:
@@ -291,13 +296,43 @@ def test_the_start_is_the_published_one() -> None:
 
 
 def test_a_skip_passes_only_where_the_decoder_is_not_sure() -> None:
-    decoder = EFPN((4, 8, 8, 8, 8), 0.4, gated=True, use_c2=False)
+    decoder = EFPN((4, 8, 8, 8, 8), 0.4, gated=True, use_c2=False, squeeze=False)
     skip = torch.full((1, 1, 1, 3), 5.0)
-    joined = decoder._join(torch.tensor([[[[60.0, 0.0, -60.0]]]]), skip)
+    joined = decoder._join(torch.tensor([[[[60.0, 0.0, -60.0]]]]), skip, 0)
     assert joined[0, 1, 0].tolist() == pytest.approx([0, 2.5, 5])
     assert joined[0, 0, 0].tolist() == [60, 0, -60]
-    plain = EFPN((4, 8, 8, 8, 8), 0.4, gated=False, use_c2=False)
-    assert torch.equal(plain._join(skip, skip)[:, 1:], skip)
+    plain = EFPN((4, 8, 8, 8, 8), 0.4, gated=False, use_c2=False, squeeze=False)
+    assert torch.equal(plain._join(skip, skip, 0)[:, 1:], skip)
+
+
+@pytest.mark.parametrize("squeeze", [False, True])
+@pytest.mark.parametrize("use_c2", [False, True])
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_decoders_variants_are_the_published_ones(gated: bool, use_c2: bool, squeeze: bool) -> None:
+    torch.manual_seed(0)
+    decoder = EFPN((4, 8, 12, 16, 20), 0.4, gated, use_c2, squeeze).eval()
+    shapes = ((4, 16), (8, 8), (12, 4), (16, 2), (20, 2))
+    c2, c3, c4, c5, c6 = (torch.randn(2, width, side, side) for width, side in shapes)
+
+    def join(found: Tensor, skip: Tensor, number: int) -> Tensor:
+        x = torch.cat([found, (1 - found.sigmoid()) * skip if gated else skip], 1)
+        if not squeeze:
+            return x
+        few, many = (p.flatten(1) for p in decoder.squeezes[number].parameters())
+        return x * ((x.mean((2, 3)) @ few.T).relu() @ many.T).sigmoid()[..., None, None]
+
+    x = join(decoder.steps[0](c6), c5, 0)
+    x = join(decoder.steps[1](x), c4, 1)
+    x = join(decoder.steps[2](x), c3, 2)
+    *layers, last = decoder.steps[3].children()
+    signed = nn.Sequential(*layers)(x) if isinstance(last, nn.ReLU) else decoder.steps[3](x)
+    if use_c2:
+        assert decoder.widen_c2 is not None
+        x = join(signed if gated else signed.relu(), decoder.widen_c2(c2), 3)
+    else:
+        x = signed.relu()
+    assert x.shape == (2, decoder.outputs, 16, 16)
+    assert torch.allclose(decoder([c2, c3, c4, c5, c6]), x, atol=1e-6)
 
 
 def test_the_shared_pointwise_norm_moves_four_times_a_pass() -> None:
@@ -310,7 +345,7 @@ def test_the_shared_pointwise_norm_moves_four_times_a_pass() -> None:
     }
 
 
-@pytest.mark.parametrize("options", [{"use_c2": True}, {"gated": False}, {"use_c2": True, "gated": False}])
+@pytest.mark.parametrize("options", [{"use_c2": True}, {"gated": False}, {"squeeze": True}])
 def test_the_unpublished_variants_run_and_learn(options: dict[str, bool]) -> None:
     model = light(**options).train()
     output = model(torch.rand(2, 3, 64, 64))

@@ -3,6 +3,7 @@
 Untrained weights live in a store of the test's own: what is checked is the machinery, not the scores.
 """
 
+import asyncio
 import threading
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from detectors.result import AnalysisResult, DetectorScore, FaceResult
 from detectors.steps import TrackingSummary
 from detectors.store import Calibration, LoadedDetector, WeightCard, save
 from detectors.verdict import conclude
-from preprocessing.errors import MediaMissing
+from preprocessing.errors import MediaMissing, MediaTooLarge
 from preprocessing.inputs import ClipInput
 from preprocessing.settings import Settings, TrackingSettings
 from preprocessing.types import MediaInfo
@@ -67,19 +68,20 @@ def test_a_clip_is_followed_as_one_person_and_scored_by_every_detector(clip_anal
 
 def test_every_named_picture_is_there_and_every_picture_is_named(clip_analysis) -> None:
     found, _ = clip_analysis
-    named = {found.result.faces[0].thumbnail}
+    named = {found.result.faces[0].thumbnail, found.result.faces[0].landmarks}
     for score in found.result.faces[0].detectors.values():
         named |= {name for heatmap in score.heatmaps for name in (heatmap.crop, heatmap.map)}
     assert named == set(found.artifacts)
-    assert all(
-        data[:2] == b"\xff\xd8" if name.endswith("jpg") else data[:4] == b"\x89PNG"
-        for name, data in found.artifacts.items()
-    )
+    first = {"jpg": b"\xff\xd8", "png": b"\x89PNG", "npz": b"PK"}
+    assert all(data.startswith(first[name.rpartition(".")[2]]) for name, data in found.artifacts.items())
 
 
 def test_progress_runs_through_the_stages_and_ends(clip_analysis) -> None:
     _, seen = clip_analysis
-    assert list(dict.fromkeys(stage for stage, _ in seen)) == ["tracking", "detectors", "fusion", "done"]
+    stages = list(dict.fromkeys(stage for stage, _ in seen if "/" not in stage))
+    assert stages == ["tracking", "detectors", "fusion", "done"]
+    for name in ("mesonet", "lrnet"):
+        assert [share for stage, share in seen if stage == f"detectors/{name}"] == [0.0, 1.0]
     assert all(0 <= share <= 1 for _, share in seen) and seen[-1] == ("done", 1.0)
 
 
@@ -161,6 +163,44 @@ def test_a_detector_that_hangs_is_named_as_late_and_holds_up_nothing(loaded, mon
     assert face.detectors["lrnet"].status == "ok"
 
 
+def test_of_a_video_that_takes_too_long_the_beginning_is_analysed(
+    stages: LocalStages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = LocalStages.track
+
+    async def endless(self, *given):
+        async for message in real(self, *given):
+            if isinstance(message, TrackingSummary):
+                await asyncio.sleep(600)  # a file whose rest takes an hour
+            yield message
+
+    monkeypatch.setattr(LocalStages, "track", endless)
+    result = analyse_file(SAMPLES / "astronaut-clip.mp4", stages, Settings(tracking_deadline_s=8)).result
+    assert result.incomplete and result.verdict != "real" and result.media.frames_analysed > 0
+    assert any("within 8 s" in notice.message for notice in result.warnings)
+    assert result.faces[0].detectors["mesonet"].status == "ok"  # what was tracked is judged
+
+
+def test_a_picture_that_takes_too_long_is_refused(stages: LocalStages, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(*_: object):
+        await asyncio.sleep(600)
+
+    monkeypatch.setattr(LocalStages, "landmarks", hang)
+    with pytest.raises(MediaTooLarge, match="no frame was analysed within 2 s"):
+        analyse_file(SAMPLES / "astronaut-real.jpg", stages, Settings(tracking_deadline_s=2))
+
+
+def test_calibration_that_takes_too_long_costs_the_detectors_that_need_it(
+    stages: LocalStages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object):
+        await asyncio.sleep(600)
+
+    monkeypatch.setattr(LocalStages, "calibrate", hang)
+    face = analyse_file(SAMPLES / "astronaut-clip.mp4", stages, Settings(calibration_deadline_s=1)).result.faces[0]
+    assert "not done within 1 s" in face.detectors["lrnet"].reason and face.detectors["mesonet"].status == "ok"
+
+
 def test_a_missing_file_and_an_unknown_detector_are_named(stages: LocalStages) -> None:
     with pytest.raises(MediaMissing, match="no such file"):
         analyse_file(SAMPLES / "none.mp4", stages)
@@ -237,7 +277,7 @@ def test_a_poor_face_and_a_score_near_the_threshold_carry_no_verdict() -> None:
         assert concluded(score, interval=SURE, quality=["small"]).verdict == "inconclusive"
     for score in (0.42, 0.58):
         result = concluded(score, interval=SURE)
-        assert result.verdict == "inconclusive" and "too close" in result.reasons[0]
+        assert result.verdict == "inconclusive" and "lies between the verdicts" in result.reasons[0]
 
 
 def test_without_a_score_there_is_no_number() -> None:

@@ -9,7 +9,7 @@ from detectors.base import Detector, DetectorConfig, DetectorOutput, Meta
 from detectors.registry import register
 from preprocessing.inputs import FaceInput
 
-SLEEP_S = 20.0
+SLEEP_S = 60.0
 
 
 class _Faulty(Detector):

@@ -1,7 +1,8 @@
-"""`unmask demo` as a person runs it: up, answering, the sample analysed, and gone without a trace."""
+"""`unmask demo` as a person runs it: up, visited in a browser, looking as documented, and gone without a trace."""
 
 from __future__ import annotations
 
+import io
 import os
 import queue
 import signal
@@ -11,27 +12,37 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
-from browser import free_ports
 from local_api import untrained
+from look import ANOTHER, PICTURES, SAME, likeness
+from PIL import Image
+
+from benchmarks.browsing import Demo as Addresses
+from benchmarks.browsing import addresses, free_ports, settle
+from docs.pictured import analysed
+from docs.screenshots import OUT, take
+from docs.shots import shots
+from ui.client import Client
+from ui.words import VERDICTS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 START_S = 280
 
 
 class Demo:
-    """A running `unmask demo` and what it prints."""
+    """A running `unmask demo` and what it prints; with other weights than the shipped ones where a folder is given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, weights: Path | None = None) -> None:
         self.ports = dict(zip(("api", "dashboard", "gradio"), free_ports(3), strict=True))
-        untrained(folder / "weights")
         environment = {
             **os.environ,
-            "UNMASK_WEIGHTS": str(folder / "weights"),
+            **({"UNMASK_WEIGHTS": str(weights)} if weights else {}),
             "XDG_DATA_HOME": str(folder / "data"),
             "RAY_ADDRESS": "127.0.0.1:1",  # somebody's cluster, which is not to be used unasked
         }
@@ -74,20 +85,85 @@ class Demo:
         return [launcher, *launcher.children(recursive=True)]
 
 
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
-    running = Demo(tmp_path)
+@contextmanager
+def running(demo: Demo) -> Iterator[Demo]:
     family: list[psutil.Process] = []
     try:
-        running.await_line("Ctrl-C ends everything", START_S)
-        family = running.family()
-        yield running
+        demo.await_line("Ctrl-C ends everything", START_S)
+        family = demo.family()
+        yield demo
     finally:
-        if running.process.poll() is None:
-            family = family or running.family()
+        if demo.process.poll() is None:
+            family = family or demo.family()
         for process in family:  # only what this test started, and only where the demo left it behind
             if process.is_running():
                 process.kill()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """With the shipped weights. The last test that has it ends it."""
+    with running(Demo(tmp_path_factory.mktemp("demo"))) as found:
+        yield found
+
+
+def test_a_visitor_sees_who_says_it_and_where_each_looks(page: Any, demo: Demo) -> None:
+    page.goto(demo.url("dashboard"))
+    page.get_by_role("button", name="Astronaut fake").click()
+    card = page.locator("[data-verdict]")
+    card.wait_for()
+    with Client(demo.url("api", "")) as client:
+        result = client.result(client.analyses("astronaut-fake.jpg")[0]["id"])
+    assert card.get_attribute("data-verdict") == result.verdict
+    assert VERDICTS[result.verdict].title in card.inner_text()
+    detectors = result.faces[0].detectors
+    assert len(detectors) > 2
+    for name in detectors:
+        page.locator(".js-plotly-plot", has_text=name).first.wait_for()
+    mapped = {name for name, score in detectors.items() if score.heatmaps}
+    looks = page.get_by_role("radiogroup", name="Where it looks")
+    assert set(looks.inner_text().split()) == mapped
+    for name in sorted(mapped):
+        looks.get_by_text(name, exact=True).click()
+        picture = page.locator(f".um-crops img[alt*='heatmap of {name},']").first
+        picture.wait_for()
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    page.get_by_role("heading", name="Among reference faces").wait_for()
+    page.locator(".js-plotly-plot", has_text="this face").wait_for()
+    page.get_by_role("table").filter(has_text="Distance").wait_for()
+
+
+def test_a_visitor_of_the_gradio_demo_takes_a_sample(page: Any, demo: Demo) -> None:
+    page.goto(demo.url("gradio"))
+    page.locator("button:visible", has_text="Astronaut fake").click()
+    page.locator("button:visible:enabled", has_text="Analyse").click()
+    page.locator("[data-verdict]:visible").wait_for()
+    assert "astronaut-fake.jpg" in page.locator("[data-verdict]:visible").inner_text()
+    page.locator(".um-crops img:visible").first.wait_for()
+    page.locator(".js-plotly-plot:visible", has_text="this face").wait_for()
+    page.get_by_text("Nearest of the references").wait_for()
+
+
+def test_pages_look_as_documented(browser: Any, demo: Demo) -> None:
+    """Each is more like its own picture than like any other page's, and clearly so; an empty page is like none."""
+    where = Addresses(*(demo.url(name, "") for name in ("api", "dashboard", "gradio")))
+    page = browser.new_page()
+    pages = addresses(page, where.dashboard)
+    page.close()
+    wanted = {shot.name: shot for shot in shots(analysed(where.api), Path("/"), settle, None)}
+    documented = {name: Image.open(OUT / f"{name}.png") for name in ("analyse", "history", "models", "result-image")}
+    empty = Image.new("RGB", (1280, 860), "white")
+    for name, picture in documented.items():
+        url = wanted[name].where(where, pages)
+        assert url is not None
+        content = take(browser, url, wanted[name], "wide", "light")
+        PICTURES.mkdir(exist_ok=True)
+        (PICTURES / f"{name}.png").write_bytes(content)
+        seen = Image.open(io.BytesIO(content))
+        assert likeness(seen, picture) > SAME, name
+        others = {other: likeness(seen, documented[other]) for other in documented if other != name}
+        assert max(others.values()) < ANOTHER, (name, others)
+        assert likeness(empty, picture) == 0
 
 
 def test_the_demo_answers_on_its_ports_and_ctrl_c_ends_all_that_it_started(demo: Demo) -> None:
@@ -116,11 +192,13 @@ def test_the_demo_answers_on_its_ports_and_ctrl_c_ends_all_that_it_started(demo:
             free.bind(("127.0.0.1", port))
 
 
-def test_nothing_stays_when_the_launcher_is_killed_outright(demo: Demo) -> None:
-    family = demo.family()
-    demo.process.kill()
-    _, alive = psutil.wait_procs(family, timeout=60)
-    assert not alive, alive
+def test_nothing_stays_when_the_launcher_is_killed_outright(tmp_path: Path) -> None:
+    untrained(tmp_path / "weights")
+    with running(Demo(tmp_path, tmp_path / "weights")) as demo:
+        family = demo.family()
+        demo.process.kill()
+        _, alive = psutil.wait_procs(family, timeout=60)
+        assert not alive, alive
 
 
 def test_a_taken_port_is_said_with_the_flag_that_changes_it() -> None:

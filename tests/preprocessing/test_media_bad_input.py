@@ -58,6 +58,7 @@ def test_odd_input_is_read(tmp_path: Path, kind: Kind) -> None:
         ("svg", "SVG"),
         ("zip", "ZIP"),
         ("playlist", "never follows"),
+        ("dash", "never follows"),
         ("audio_only", "only sound"),
         ("gif_animated", "animated GIF of 5 frames"),
         ("apng", "animated PNG of 5 frames"),
@@ -74,6 +75,14 @@ def test_odd_input_is_read(tmp_path: Path, kind: Kind) -> None:
 def test_the_reason_names_what_is_wrong(tmp_path: Path, kind: str, words: str) -> None:
     with pytest.raises(MediaError, match=words):
         read_all(build(kind, tmp_path))
+
+
+def test_a_movie_whose_pictures_are_in_another_file_does_not_get_them(tmp_path: Path) -> None:
+    path = build("elsewhere", tmp_path)
+    with av.open(str(path), options={"enable_drefs": "1", "use_absolute_path": "1"}) as followed:
+        assert sum(1 for _ in followed.decode(video=0)) == 30, "libav would follow it where it is told to"
+    with pytest.raises(UndecodableMedia):
+        read_all(path)
 
 
 def test_no_permission_is_said_plainly() -> None:

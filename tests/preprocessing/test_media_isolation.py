@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
 import signal
@@ -18,6 +19,7 @@ from hostile import build, picture, write_video
 
 from preprocessing.errors import MediaTooLarge, UndecodableMedia
 from preprocessing.media import open_media, probe, process
+from preprocessing.media.start import Starter
 from preprocessing.settings import MediaLimits
 from preprocessing.types import Frame
 
@@ -32,8 +34,28 @@ def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def decoder() -> psutil.Process:
-    (process,) = [p for p in psutil.Process().children() if "preprocessing.media.worker" in p.cmdline()]
+    """The one that runs, started or forked by the nursery."""
+    started = [p for p in psutil.Process().children() if "preprocessing.media.worker" in p.cmdline()]
+    nurseries = [p for p in psutil.Process().children() if "preprocessing.media.nursery" in p.cmdline()]
+    (process,) = started + [child for one in nurseries for child in one.children()]
     return process
+
+
+@pytest.fixture
+def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[psutil.Process]:
+    starter = Starter()
+    monkeypatch.setattr(process, "starter", starter)
+    process.keep_nursery()
+    assert starter.nursery is not None
+    yield psutil.Process(starter.nursery.process.pid)
+    starter.close()
+
+
+@pytest.fixture(params=["started", "forked"])
+def either(request: pytest.FixtureRequest) -> None:
+    """Decoding processes that are started, and those that a nursery forks."""
+    if request.param == "forked":
+        request.getfixturevalue("nursery")
 
 
 def drain(frames: Iterator[Frame]) -> None:
@@ -51,7 +73,7 @@ def drain(frames: Iterator[Frame]) -> None:
     ],
 )
 def test_the_death_of_the_decoder_is_one_error(
-    long_video: Path, number: int, error: type[Exception], words: str
+    long_video: Path, number: int, error: type[Exception], words: str, either: None
 ) -> None:
     with open_media(long_video) as media:
         frames = iter(media)
@@ -185,6 +207,96 @@ print(json.dumps(out))
     assert result["core"] == 0
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="there is no filter of system calls")
+def test_the_confined_process_reaches_no_other_process_and_makes_or_changes_no_file(tmp_path: Path) -> None:
+    """Each is tried before confinement, where it works, and after; signals have the number 0, which only asks."""
+    code = """
+import ctypes, errno, fcntl, json, os, platform, resource, signal, struct, sys, threading
+from preprocessing.media import sandbox
+libc = ctypes.CDLL(None, use_errno=True)
+column = 1 if platform.machine() == "x86_64" else 2
+parent, own, folder = os.getppid(), os.getpid(), sys.argv[1]
+made = os.path.join(folder, "made")
+lines = os.pipe()
+known = {call.split(":")[0]: call.split(":")[column] for call in (sandbox._DENIED + sandbox._OWN_ONLY).split()}
+old = ctypes.create_string_buffer(16)
+info = ctypes.create_string_buffer(struct.pack("iiiiii", 0, 0, -1, 0, own, os.getuid()), 128)
+
+def call(name, *arguments):
+    ctypes.set_errno(0)
+    if libc.syscall(int(known[name]), *arguments) < 0:
+        raise OSError(ctypes.get_errno(), name)
+
+attempts = {
+    "tkill": lambda: call("tkill", parent, 0),
+    "tgkill": lambda: call("tgkill", parent, parent, 0),
+    "queue": lambda: call("rt_sigqueueinfo", parent, 0, info),
+    "queue to a thread": lambda: call("rt_tgsigqueueinfo", parent, parent, 0, info),
+    "limits of another": lambda: call("prlimit64", parent, resource.RLIMIT_NOFILE, None, old),
+    "owner": lambda: fcntl.fcntl(lines[0], fcntl.F_SETOWN, parent),
+    "owner, new": lambda: fcntl.fcntl(lines[0], 15, struct.pack("ii", 1, parent)),
+    "signal of a file": lambda: fcntl.fcntl(lines[0], 10, signal.SIGKILL),
+    "affinity": lambda: os.sched_setaffinity(parent, os.sched_getaffinity(parent)),
+    "priority": lambda: os.setpriority(os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, parent)),
+    "own limits": lambda: call("prlimit64", 0, resource.RLIMIT_CORE, struct.pack("QQ", 0, 0), None),
+    "node": lambda: (os.path.lexists(made) and os.unlink(made), os.mknod(made)),
+    "owner of a file": lambda: os.lchown(folder, -1, -1),
+    "times": lambda: os.utime(folder),
+    "rights": lambda: os.fchmod(lines[0], 0o600),
+    "shared memory": lambda: call("shmget", 0, 4096, 0o600),
+}
+def tried():
+    out = {}
+    for name, action in attempts.items():
+        try:
+            action()
+            out[name] = 0
+        except OSError as error:
+            out[name] = error.errno
+    return out
+before = tried()
+sandbox.confine(300 * 1024**2, 5)
+after = tried()
+allowed = [resource.getrlimit(resource.RLIMIT_CORE), fcntl.fcntl(lines[0], fcntl.F_GETFL)]
+call("tgkill", own, threading.get_native_id(), 0)
+call("prlimit64", 0, resource.RLIMIT_NOFILE, None, old)
+thread = threading.Thread(target=lambda: allowed.append("ran"))
+thread.start()
+thread.join()
+print(json.dumps([before, after, len(allowed)]), flush=True)
+os.abort()
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == -signal.SIGABRT, "a decoder that aborts is still told from one that ends"
+    before, after, allowed = json.loads(done.stdout)
+    assert {name: number for name, number in before.items() if number} == {}
+    assert {name: number for name, number in after.items() if number != errno.EPERM} == {}
+    assert allowed == 3
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="there is no filter of system calls")
+def test_a_filter_that_cannot_be_set_is_an_error() -> None:
+    code = """
+import ctypes
+from preprocessing.media import sandbox
+class Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+sandbox._Program = lambda length, code: Program(length, 8)
+try:
+    sandbox.confine(2**30, 5)
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert "the filter of system calls could not be set" in done.stdout, done.stderr
+
+
+def test_this_machine_filters_system_calls_and_it_is_known_where_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert process.filters_calls()
+    monkeypatch.setattr(process.sys, "executable", "/bin/false")
+    assert not process.filters_calls()
+
+
 def test_importing_the_media_layer_is_light() -> None:
     code = (
         "import sys, preprocessing.media.reader; print([m for m in ('av', 'PIL', 'torch', 'cv2') if m in sys.modules])"
@@ -212,35 +324,56 @@ def test_many_files_at_once(tmp_path: Path) -> None:
     assert sorted(answers) == ["6"] * 4 + ["undecodable"] * 4
 
 
-@pytest.fixture
-def spare(monkeypatch: pytest.MonkeyPatch) -> Iterator[psutil.Process]:
-    monkeypatch.setattr(process, "_spare", process._Spare())
-    process.keep_spare()
-    yield decoder()
-    if process._spare._worker is not None:
-        process._spare._worker.close()
-
-
-def test_a_spare_process_decodes_the_next_file_and_is_replaced(long_video: Path, spare: psutil.Process) -> None:
+def test_the_nursery_forks_one_for_each_file_and_never_sees_a_file(long_video: Path, nursery: psutil.Process) -> None:
+    assert nursery.num_threads() == 1, "a fork copies one thread"
     with open_media(long_video) as media:
         frames = iter(media)
         assert next(frames).image.shape == (480, 640, 3)
-        assert decoder().pid == spare.pid
-    assert not spare.is_running()
-    assert decoder().pid != spare.pid
-
-
-def test_a_spare_that_died_is_not_used(long_video: Path, spare: psutil.Process) -> None:
-    spare.kill()
-    process._spare._worker.process.wait()
-    with open_media(long_video) as media:
-        assert next(iter(media)).image.shape == (480, 640, 3)
-
-
-def test_a_spare_is_confined_as_any_other(long_video: Path, spare: psutil.Process) -> None:
+        first = decoder()
+        assert first.parent() == nursery
+        assert str(long_video) in [file.path for file in first.open_files()]
+        assert not [file for file in nursery.open_files() if file.path == str(long_video)]
+    assert not first.is_running()
     with open_media(long_video) as media:
         frames = iter(media)
         next(frames)
-        status = Path(f"/proc/{spare.pid}/status").read_text()
+        assert decoder().pid != first.pid
+    assert nursery.children() == []
+
+
+def test_a_nursery_that_died_costs_no_file_and_is_replaced(long_video: Path, nursery: psutil.Process) -> None:
+    with open_media(long_video) as media:
+        frames = iter(media)
+        next(frames)
+        nursery.kill()
+        assert sum(1 for _ in frames) == 599, "its children go on"
+    for _ in range(2):
+        with open_media(long_video) as media:
+            assert next(iter(media)).image.shape == (480, 640, 3)
+    assert process.starter.nursery is not None and process.starter.nursery.process.pid != nursery.pid
+
+
+def test_what_the_nursery_forks_is_confined_as_any_other(long_video: Path, nursery: psutil.Process) -> None:
+    with open_media(long_video) as media:
+        frames = iter(media)
+        next(frames)
+        child = decoder()
+        status = Path(f"/proc/{child.pid}/status").read_text()
         assert "Seccomp:\t2" in status or platform.machine() not in ("x86_64", "aarch64")
-        assert spare.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
+        assert child.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
+        assert child.rlimit(psutil.RLIMIT_AS)[0] == MediaLimits().max_memory_bytes
+
+
+def test_the_nursery_and_its_children_end_with_the_program(long_video: Path) -> None:
+    code = (
+        "import sys, time, psutil\nfrom preprocessing.media import keep_nursery, open_media\nkeep_nursery()\n"
+        "frames = iter(open_media(sys.argv[1]))\nnext(frames)\n"
+        "print(*(p.pid for p in psutil.Process().children(recursive=True)), flush=True)\ntime.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, long_video], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert parent.stdout
+    orphans = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    assert len(orphans) == 2
+    parent.kill()
+    parent.wait()
+    assert psutil.wait_procs(orphans, timeout=5)[1] == []

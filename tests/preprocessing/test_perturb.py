@@ -1,6 +1,9 @@
 """Perturbations: each level does what its name says, to pictures and clips alike, and the same again for a seed."""
 
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -74,6 +77,28 @@ def test_random_perturbations_draw_anew_in_each_frame_and_follow_the_seed() -> N
         first, second = perturb(name, 1, still, np.random.default_rng(1))
         assert (first != second).any(), name
         assert (perturb(name, 1, still, np.random.default_rng(2))[0] != first).any(), name
+
+
+def test_video_compression_gives_equal_bytes_whatever_lay_in_memory() -> None:
+    # The C library fills fresh memory with the value it is told; libx264's macroblock tree differed at this size.
+    code = (
+        "import hashlib, numpy as np; from tests.preprocessing.test_perturb import picture; "
+        "from preprocessing.perturb.video import recompress; "
+        "clip = [np.roll(picture(144, 144), 2 * shift, axis=1) for shift in range(6)]; "
+        "print(hashlib.sha256(np.stack(list(recompress(clip, 32))).tobytes()).hexdigest())"
+    )
+    root = Path(__file__).parents[2]
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"MALLOC_PERTURB_": str(fill), "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for fill in (1, 128, 255)
+    }
+    assert len(seen) == 1
 
 
 def test_a_stream_gives_what_the_clip_gives() -> None:

@@ -22,7 +22,7 @@ from serve.problems import Problem
 from serve.runner import JobRunner, PartLost
 from serve.settings import RunnerArgs
 from serve.storage import Storage, new_id
-from serve.store import Job, SQLiteStore
+from serve.store import Job, JobStore
 from serve.uploads import _patiently
 
 STATUS = {"unsupported": 415, "too_large": 413, "undecodable": 422}
@@ -97,7 +97,7 @@ def test_an_endless_upload_is_stopped_at_the_limit(api: httpx.Client) -> None:
     sent, head = 0, b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
     with closing(socket.create_connection((url.host, url.port or 80), timeout=20)) as line:
         line.sendall(
-            b"POST /v1/analyses HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            b"POST /v1/analyses HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + b"%x\r\n%s\r\n" % (len(head), head)
         )
         line.setblocking(False)
@@ -131,16 +131,18 @@ def test_deleting_a_running_analysis_ends_its_decoder_at_once(api: httpx.Client,
     assert post(api, portrait_video(tmp_path / "next.mp4", frames=2, size=160)).status_code == 202
 
 
-def test_an_upload_that_stalls_is_given_up() -> None:
-    async def stalls() -> AsyncIterator[bytes]:
-        yield b"a"
-        await asyncio.sleep(60)
+@pytest.mark.parametrize(("pause_s", "words"), [(60, "nothing came for 0.2 s"), (0.05, "more than 0.5 s")])
+def test_an_upload_that_stalls_or_trickles_is_given_up(pause_s: float, words: str) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        while True:
+            yield b"a"
+            await asyncio.sleep(pause_s)
 
     async def read() -> list[bytes]:
-        return [data async for data in _patiently(stalls(), 0.05)]
+        return [data async for data in _patiently(slow(), 0.2, 0.5)]
 
-    with pytest.raises(Problem) as caught:
-        asyncio.run(read())
+    with pytest.raises(Problem, match=words) as caught:
+        asyncio.run(asyncio.wait_for(read(), 10))
     assert caught.value.status == 408
 
 
@@ -156,12 +158,12 @@ class DyingStages(LocalStages):
 
 def test_a_part_that_dies_each_time_costs_its_answer_after_the_last_attempt(tmp_path: Path) -> None:
     loaded = {"mesonet": untrained(tmp_path / "weights")["mesonet"]}
-    store, storage = SQLiteStore(tmp_path / "jobs.sqlite3"), Storage(tmp_path)
+    store, storage = JobStore(tmp_path / "jobs.sqlite3"), Storage(tmp_path)
     job = Job(new_id(), "clip.mp4", Settings().model_dump_json(), time.time())
     portrait_video(tmp_path / "clip.mp4", frames=2, size=200).rename(storage.incoming(job.id))
     storage.keep(job.id)
     store.create(job, 1)
-    runner = JobRunner(store, storage, lambda: DyingStages(loaded), RunnerArgs(max_attempts=2), "test")
+    runner = JobRunner(store, storage, lambda job: DyingStages(loaded), RunnerArgs(max_attempts=2), "test")
 
     async def work() -> None:
         task = asyncio.create_task(runner.run())

@@ -51,7 +51,7 @@ def test_the_validation_catches_mistakes(change: Any) -> None:
 
 def test_every_role_has_its_machines_and_only_what_can_be_lost_is_on_spot() -> None:
     kinds = read(ROOT / "ray_cluster.yaml")["available_node_types"]
-    assert set(kinds) == {"head", "prepare", "train", "serve"}
+    assert set(kinds) == {"head", "prepare", "train", "media", "serve"}
     spot = {name for name, kind in kinds.items() if "InstanceMarketOptions" in kind["node_config"]}
     assert spot == {"prepare", "train"}
     assert {name for name, kind in kinds.items() if kind["resources"].get("GPU")} == {"train", "serve"}
@@ -80,6 +80,7 @@ def test_kuberay_cluster_has_the_shape_of_its_kind() -> None:
     for part in (spec["headGroupSpec"], *groups.values()):
         assert all(isinstance(value, str) for value in part["rayStartParams"].values())
         pod = part["template"]["spec"]
+        assert pod["securityContext"]["fsGroup"] == 10001, "the image's user may write to the claim"
         (container,) = pod["containers"]
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
         limits, requests = container["resources"]["limits"], container["resources"]["requests"]
@@ -99,3 +100,10 @@ def test_kuberay_job_runs_a_command_that_exists_on_that_cluster() -> None:
     given = parser().parse_intermixed_args(arguments)
     assert load_recipe(given.recipe).name == given.recipe
     assert given.resume and given.gpu and given.storage_path and not given.local
+
+
+def test_kuberay_job_asks_for_nothing_that_a_shared_cluster_refuses() -> None:
+    """By ValidateRayJobSpec of KubeRay: no retries on a cluster that is selected, no time to live without shutdown."""
+    spec = read(KUBERAY / "rayjob.yaml")["spec"]
+    assert spec["clusterSelector"] and not spec.get("backoffLimit")
+    assert not spec.get("ttlSecondsAfterFinished") and not spec.get("shutdownAfterJobFinishes")

@@ -2,13 +2,16 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,19 +20,19 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from landmark_sequences import write_sequences
 
-from train.__main__ import main
-from train.distributed import Storage, Workers
-from train.loop import EpochMetrics, Progress
+from train.__main__ import JOB, main
+from train.distributed import Storage, Workers, _followed, _whatever_happened
 from train.monitor import Monitor
 from train.recipe import RecipeError, create_detector, data_module, data_settings, load_recipe
-from train.sweep import settings as sweep_settings
 
 OVERRIDES = ["epochs=10", "batch=16", "data.settings.windows=48"]
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "wait", "step_seconds")} for line in lines
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +67,20 @@ def plain_rank(rank: int, port: int, sequences: Path, out: Path) -> None:
 class Run:
     """`python -m train` in a process of its own, its lines read as they come."""
 
-    def __init__(self, sequences: Path, *more: str) -> None:
+    def __init__(self, sequences: Path, *more: str, before: Sequence[str] = ()) -> None:
+        """`before`: words in front of the command, which may run it elsewhere or twice."""
         command = [sys.executable, "-m", "train", "lrnet-compact", "--data", str(sequences), "--workers", "2", *more]
         # A stranger's cluster in the environment is not joined.
         environment = {**os.environ, "RAY_ADDRESS": "192.0.2.1:6379", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [*command, *OVERRIDES], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+            [*before, *command, *OVERRIDES],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
         )
         self.lines: list[str] = []
-        self._overdue = threading.Timer(280, self.process.kill)
+        self._overdue = threading.Timer(900, self.process.kill)
         self._overdue.start()
 
     def until(self, start: str) -> None:
@@ -137,6 +145,40 @@ def test_a_stopped_run_goes_on_from_its_storage(
     assert curve(tmp_path / "runs/mine") == unbroken
 
 
+OWN_DISK = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+TWICE = """
+mount -t tmpfs -o size=40M none "$DISK" && "$@"
+test $? = 2 && rm "$DISK/filler" && "$@" --resume && cp "$DISK/run/metrics.jsonl" "$DISK/.."
+"""
+"""Runs its words on a small disk of its own; where they find it full once more when there is room."""
+
+
+def has_own_disk() -> bool:
+    tried = [*OWN_DISK, "mount -t tmpfs none /mnt"]
+    return shutil.which("unshare") is not None and subprocess.run(tried, capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.skipif(not has_own_disk(), reason="this system lets nobody mount a disk of his own")
+def test_a_full_disk_ends_the_run_at_once_and_it_goes_on_once_there_is_room(
+    sequences: Path, unbroken: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    monkeypatch.setenv("DISK", str(disk))
+    run = Run(sequences, "--out", str(disk / "run"), before=[*OWN_DISK, TWICE, "sh"])
+    run.until("epoch 3: training loss")
+    filler = Path(f"/proc/{run.process.pid}/root{disk}/filler")
+    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(100_000))
+    run.until("python -m train: ")
+    assert f"{disk}/run: no room to write (No space left on device)" in run.told and "failed 4 times" not in run.told
+    assert run.end() == 0, run.told
+    assert curve(tmp_path) == unbroken and "Traceback" not in run.told
+
+
 @pytest.mark.slow
 @pytest.mark.e2e
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -144,21 +186,6 @@ def test_gpus_that_are_not_there_are_said(sequences: Path, tmp_path: Path) -> No
     run = Run(sequences, "--out", str(tmp_path / "run"), "--gpu")
     assert run.end() == 2
     assert "2 workers want a GPU each and this machine has 0" in run.told and "Traceback" not in run.told
-
-
-@pytest.mark.slow
-@pytest.mark.e2e
-def test_a_sweep_trains_every_setting(sequences: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "train", "sweep", "lrnet-compact", "--data", str(sequences), "epochs=1"]
-    ended = subprocess.run(
-        [*command, "data.settings.windows=8", "--param", "optimiser.lr=1e-4,3e-3", "--out", str(tmp_path / "sweep")],
-        capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    lines = json.loads((tmp_path / "sweep/sweep.json").read_text())
-    assert sorted(line["overrides"] for line in lines) == [["optimiser.lr=1e-4"], ["optimiser.lr=3e-3"]]
-    assert lines[0]["auc"] >= lines[1]["auc"] and not any(line["failed"] for line in lines)
-    assert all((Path(line["folder"]) / "best.pt").exists() for line in lines)
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("1", (1, 1)), ("4", (4, 4)), ("2-4", (2, 4))])
@@ -184,6 +211,118 @@ def test_a_wrong_option_is_said(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("words", [["lrnet-compact"], ["sweep", "lrnet-compact", "--param", "batch=8,16"]])
+def test_gpus_that_are_not_there_are_said_before_any_data_is_read(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("train.landmark_dataset.build", None)
+    assert main([*words, "--data", str(tmp_path), "--gpu", "--out", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert "1 workers want a GPU each and this machine has 0" in told and told.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+class Lost(Exception):
+    """In the place of Ray's errors."""
+
+
+class FakeRay:
+    """A run that never ends by itself, because its other workers wait."""
+
+    exceptions = SimpleNamespace(RayError=Lost)
+
+    def __init__(self, ends: bool) -> None:
+        self.ends, self.cancelled = ends, False
+
+    def wait(self, running: list[str], timeout: float) -> tuple[list[str], list[str]]:
+        return (running, []) if self.ends else ([], running)
+
+    def cancel(self, running: str, force: bool) -> None:
+        self.cancelled = force
+
+    def get(self, running: str) -> dict[str, Any]:
+        return {"refused": "training failed 4 times, last: worker 1: Connection closed by peer"}
+
+
+class Gone:
+    """A board whose process is lost."""
+
+    def qsize(self) -> int:
+        raise Lost("The actor died unexpectedly")
+
+    def get_nowait_batch(self, count: int) -> list[dict[str, Any]]:
+        raise AssertionError("nobody is there to be asked")
+
+
+class FakeBoard:
+    def __init__(self, news: list[dict[str, Any]]) -> None:
+        self.news = news
+
+    def qsize(self) -> int:
+        return len(self.news)
+
+    def get_nowait_batch(self, count: int) -> list[dict[str, Any]]:
+        given, self.news = self.news[:count], self.news[count:]
+        return given
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_one_worker_refuses_ends_the_run_and_is_what_is_said(
+    ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.distributed.GRACE_S", 0.05)
+    ray, told = FakeRay(ends), "a batch of 16 does not fit into the memory of cuda:1; 8 would"
+    with Monitor(load_recipe("lrnet-compact"), None) as monitor:
+        found = _followed(ray, "run", FakeBoard([{"refused": told}]), monitor)
+    assert found == {"refused": told} and ray.cancelled is not ends
+
+
+def test_a_lost_board_ends_the_run_with_the_way_out(tmp_path: Path) -> None:
+    ray = FakeRay(ends=False)
+    with Monitor(load_recipe("lrnet-compact"), None) as monitor, pytest.raises(RecipeError, match="with --resume"):
+        _followed(ray, "run", Gone(), monitor)
+    assert ray.cancelled
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_what_a_cluster_lacks_is_not_waited_for_without_end(comes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.distributed.WAIT_S", 0.0)
+    ray = FakeRay(ends=False)
+
+    def lacking() -> str:
+        ray.ends = comes
+        return "" if comes else "4 GPU (now 0)"
+
+    with Monitor(load_recipe("lrnet-compact"), None) as monitor:
+        if comes:
+            assert "refused" in _followed(ray, "run", FakeBoard([]), monitor, lacking)
+            return
+        with pytest.raises(RecipeError, match=r"did not get 4 GPU \(now 0\).*or leave --gpu out"):
+            _followed(ray, "run", FakeBoard([]), monitor, lacking)
+    assert ray.cancelled
+
+
+@pytest.mark.parametrize("options", [[], ["--out", "runs/mine"], ["--local"], ["--workers", "2"]])
+def test_a_job_whose_run_would_be_lost_is_refused(
+    options: list[str], sequences: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(JOB, "{}")
+    assert main(["lrnet-compact", "--data", str(sequences), *options]) == 2
+    assert "name a place that lasts with --storage-path, or an absolute --out" in capsys.readouterr().err
+    assert main(["lrnet-compact", "--data", str(sequences), *options, "--dry-run"]) == 0
+
+
+def test_a_file_in_the_place_of_the_run_is_named(
+    sequences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").write_text("a page")
+    for more in ([], ["--workers", "2"]):
+        assert main(["lrnet-compact", "--data", str(sequences), "--out", str(tmp_path / "run"), *more]) == 2
+        told = capsys.readouterr().err
+        assert str(tmp_path / "run") in told and "name another" in told and told.count("\n") == 1
+
+
 def test_a_folder_with_a_run_is_refused(sequences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "last.pt").write_bytes(b"x")
     assert main(["lrnet-compact", "--data", str(sequences), "--out", str(tmp_path), "--workers", "2"]) == 2
@@ -203,82 +342,36 @@ def test_any_fsspec_file_system_holds_a_run(tmp_path: Path) -> None:
         assert file.read() == b"curves", "as Ray reads it"
 
 
-def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """The curves in TensorBoard's files: records of length, checksum, content, checksum."""
-    from tensorboardX.proto.event_pb2 import Event  # type: ignore[import-untyped]
-
-    found: dict[str, list[tuple[int, float]]] = {}
-    for path in sorted(folder.glob("events.*")):
-        content, at = path.read_bytes(), 0
-        while at < len(content):
-            (size,) = struct.unpack_from("<Q", content, at)
-            event = Event.FromString(content[at + 12 : at + 12 + size])
-            at += size + 16
-            for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, value.simple_value))
-    return found
+def put_with_a_full_disk(folder: Path, root: Path, told: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    try:
+        Storage(str(root), "mine").put(folder)
+    except RecipeError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        told.write_text(str(error))
 
 
-def test_the_curves_are_in_tensorboards_files_once_per_epoch(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("tensorboardX")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    first = EpochMetrics(0, 5, 0.7, 0.6, 0.75, 1e-3, 3661.0, 10)
-    with Monitor(load_recipe("lrnet-compact"), tmp_path) as monitor:
-        monitor.progress(Progress(1, 2, 5, 5, 0.7, 100.0, 61.0))
-        monitor.epoch(first)
-        monitor.epoch(first)
-    found = events(tmp_path / "tensorboard")
-    assert found["validation/auc"] == [(5, 0.75)] and found["train/loss"] == [(5, pytest.approx(0.7))]
-    assert found["progress/rate"] == [(5, 100.0)]
-    told = capsys.readouterr().err
-    assert "epoch 1/2 step 5/5 loss 0.7000 100 samples/s, 1:01 left" in told
-    assert told.count("AUC 0.7500 (1:01:01)") == 1
+def test_a_full_disk_keeps_the_files_that_a_run_already_has(tmp_path: Path) -> None:
+    """The limit on file sizes stands in for the disk, as in test_checkpoint.py."""
+    pytest.importorskip("pyarrow")
+    new, root, told = tmp_path / "new", tmp_path / "runs", tmp_path / "told.txt"
+    for folder, size in ((new, 100_000), (root / "mine", 500)):
+        folder.mkdir(parents=True)
+        (folder / "last.pt").write_bytes(b"w" * size)
+    process = mp.get_context("fork").Process(target=put_with_a_full_disk, args=(new, root, told))
+    process.start()
+    process.join(60)
+    assert "mine cannot be written (File too large)" in told.read_text() and "--resume" in told.read_text()
+    assert [path.name for path in (root / "mine").iterdir()] == ["last.pt"]
+    assert (root / "mine/last.pt").stat().st_size == 500
 
 
-def test_mlflow_that_is_set_and_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tmp_path.as_uri())
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RecipeError, match="mlflow is not installed"):
-        Monitor(load_recipe("lrnet-compact"), tmp_path)
+def test_what_failed_first_is_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise RecipeError("the disk is full")
 
-
-def test_mlflow_gets_what_the_recipe_says_and_the_curves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # mlflow-skinny has no other store of its own
-    with Monitor(load_recipe("lrnet-compact"), None) as monitor:
-        monitor.epoch(EpochMetrics(0, 5, 0.7, 0.6, 0.75, 1e-3, 2.0, 10))
-    (run,) = mlflow.search_runs(experiment_names=["unmask"], output_format="list")
-    assert run.info.status == "FINISHED" and run.data.metrics["validation/auc"] == 0.75
-    assert run.data.params["optimiser.lr"] == "0.003"
-
-
-def test_a_sweep_takes_all_combinations_or_draws_from_them() -> None:
-    params = ["optimiser.lr=1e-4,3e-4", "batch=8,16"]
-    assert sweep_settings(params, None, 1) == [
-        ["optimiser.lr=1e-4", "batch=8"],
-        ["optimiser.lr=1e-4", "batch=16"],
-        ["optimiser.lr=3e-4", "batch=8"],
-        ["optimiser.lr=3e-4", "batch=16"],
-    ]
-    three = sweep_settings(params, 3, 1)
-    assert len({tuple(one) for one in three}) == 3 and three == sweep_settings(params, 3, 1)
-    drawn = [float(one[0].partition("=")[2]) for one in sweep_settings(["optimiser.lr=1e-5..1e-2"], 20, 1)]
-    assert len(set(drawn)) == 20 and all(1e-5 <= value <= 1e-2 for value in drawn)
-
-
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ([], "needs one --param"),
-        (["batch=8", "batch=16"], "needs one --param"),
-        (["batch"], "neither key=value"),
-        (["optimiser.lr=1e-2..1e-5"], "neither key=value"),
-        (["optimiser.lr=1e-5..1e-2"], "needs --samples"),
-    ],
-)
-def test_a_mistake_in_a_sweep_is_named(params: list[str], message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
-        sweep_settings(params, None, 1)
+    with pytest.raises(RecipeError, match="the loss is nan"), _whatever_happened(fails):
+        raise RecipeError("the loss is nan")
+    assert capsys.readouterr().err == "after that, too: the disk is full\n"
+    with pytest.raises(RecipeError, match="the disk is full"), _whatever_happened(fails):
+        pass

@@ -5,38 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from training_media import make_pack
 
 from detectors.predict import predict
 from detectors.store import load
 from train.__main__ import run
 from train.export import main
-from train.faces import FacePack
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One epoch of the shipped recipe's network on a few pictures of one face."""
-    import cv2
-    from skimage.data import astronaut
-
-    from preprocessing.faces import create_face_detector
-    from preprocessing.landmarks import create_landmark_predictor
-
+    """One epoch of the shipped recipe's network on a few pictures."""
     folder = tmp_path_factory.mktemp("export")
-    face = astronaut()[:256, 100:356]
-    box = create_face_detector("hog", still=True).detect(face)[0].box
-    points = create_landmark_predictor().predict(face, box[None])
-    data = cv2.imencode(".jpg", cv2.cvtColor(face, cv2.COLOR_RGB2BGR))[1]
-    count = 12
-    FacePack(
-        np.tile(data, count),
-        np.arange(1, count + 1) * len(data),
-        np.repeat(points, count, axis=0),
-        np.array([f"set/{i}" for i in range(count)]),
-        np.array(["set"] * count),
-        np.array(["f" * 64] * count),
-    ).save(folder / "faces.npz")
-    overrides = [f"data.settings.pack={folder / 'faces.npz'}", "data.settings.held_out=0.4", "epochs=1", "batch=2"]
+    pack = make_pack(folder / "faces.npz", 12)
+    overrides = [f"data.settings.pack={pack}", "data.settings.held_out=0.4", "epochs=1", "batch=2"]
     result = run("mesonet-compact", out=folder / "run", overrides=[*overrides, "workers=0"], device="cpu")
     assert result == folder / "run"
     return folder / "run"

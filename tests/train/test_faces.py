@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from skimage.data import astronaut
+from training_media import as_another
 
 from detectors.registry import create
 from preprocessing.crops import face_square
@@ -30,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("faces")
     picture = astronaut()
     for i in range(12):
-        write(root / "portraits" / f"person-{'abcdefghijkl'[i]}_1.jpg", picture[: 400 + i], 90)
+        write(root / "portraits" / f"person-{'abcdefghijkl'[i]}_1.jpg", as_another(picture, i + 2, 50)[: 400 + i], 90)
     write(root / "portraits" / "rocket.jpg", picture[:120, 300:])
     (root / "portraits" / "broken.jpg").write_bytes(b"not a picture")
     return root
@@ -63,8 +64,8 @@ def test_reserved_files_are_never_packed(folder: Path, tmp_path: Path) -> None:
 
 def test_a_manifest_decides_what_is_real_and_for_training(folder: Path, tmp_path: Path) -> None:
     names = sorted(p.name for p in (folder / "portraits").glob("person*"))[:4]
-    for name in names:
-        write(tmp_path / "data" / name, astronaut())
+    for number, name in enumerate(names, 2):
+        write(tmp_path / "data" / name, as_another(astronaut(), number, 50))
     rows = zip(names, ("real", "fake", "real", "real"), ("train", "train", "dev", "train"), strict=True)
     lines = ["path,label,split,dataset", *(f"{n},{label},{part},set" for n, label, part in rows)]
     (tmp_path / "data" / "manifest.csv").write_text("\n".join(lines))

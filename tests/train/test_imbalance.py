@@ -1,14 +1,19 @@
 """Every batch holds the rarer class, the other keeps its order, and an epoch can be repeated bit for bit."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_training import Pairs, Plain, recipe, run
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from train.imbalance import BalancedOrder, thin_fakes
+from detectors.base import DetectorOutput, Truth
+from train.imbalance import BalancedOrder, Singles, thin_fakes
+from train.recipe import DataSplits, RecipeError
 
 
 def labels_of(real: int, fake: int) -> np.ndarray:
@@ -106,3 +111,44 @@ def test_thinning_leaves_the_fakes_of_the_published_subsets(ratio: int, fakes: i
 def test_thinning_needs_enough_of_both(real: int, fake: int, ratio: int) -> None:
     with pytest.raises(ValueError, match="1 fake for 10 real"):
         thin_fakes(labels_of(real, fake), ratio, seed=0)
+
+
+def test_pairs_become_items_of_their_own() -> None:
+    pairs = Pairs(30, 1)
+    both, thinned = (Singles(pairs, ratio, 1, "test") for ratio in (None, 10))
+    assert len(both) == 60 and both.labels.sum() == 30
+    assert len(thinned) == 33 and thinned.labels.sum() == 3
+    for epoch in (0, 4):
+        thinned.epoch = both.epoch = epoch
+        for index, label in enumerate(thinned.labels):
+            item = thinned[index]
+            assert item["label"].tolist() == [label] and item["inputs"].shape == (1, 6)
+            pairs.epoch = epoch
+            origin = pairs[int(thinned.rows[index]) % 30]
+            assert np.array_equal(item["inputs"][0], origin["inputs"][int(label)])
+
+
+def test_what_is_no_pair_or_too_few_is_refused() -> None:
+    singles = Singles(Pairs(30, 1), None, 1, "test")
+    with pytest.raises(RecipeError, match="test: singles takes data whose items are a real sample and its fake"):
+        Singles(singles, None, 1, "test")
+    with pytest.raises(RecipeError, match="test: 1 fake for 50 real needs 0 fakes"):
+        Singles(Pairs(30, 1), 50, 1, "test")
+
+
+def test_the_loop_trains_on_few_fakes_with_one_in_every_batch(tmp_path: Path) -> None:
+    """Some for every step of an AUC loss (Pu et al., 2022, ratio 1:20), drawn in a new order each epoch."""
+    seen: list[list[float]] = []
+
+    class Watching(Plain):
+        def loss(self, output: DetectorOutput, truth: Truth) -> Tensor:
+            if self.training:
+                seen.append(truth.label.tolist())
+            return super().loss(output, truth)
+
+    settings = recipe(epochs=3, sampling={"singles": True, "ratio": 20, "minimum": 2})
+    data = DataSplits(Singles(Pairs(200, 1), 20, 3, "test"), Pairs(100, 2), {})
+    result = run(tmp_path, settings, kind=Watching, data=data)
+    assert result.best.step == 200 // 14 * 3 == len(seen)
+    assert all(sum(labels) == 2 and len(labels) == 16 for labels in seen)
+    assert result.best.val_samples == 200, "validation keeps all pairs"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import shutil
+from collections.abc import Sequence
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -20,15 +24,19 @@ from skimage.data import astronaut
 from detectors.local import LocalStages
 from detectors.pipeline import track_faces
 from detectors.registry import create
+from detectors.store import SHIPPED
 from preprocessing.landmarks import FLIP_ORDER
 from preprocessing.media import open_media
 from preprocessing.settings import Settings as ScanSettings
 from preprocessing.types import Image
-from train.landmark_data import FaceReader, Video, View, generate, through_h264
+from train.__main__ import main as train_main
+from train.labelled import Item
+from train.landmark_data import VALIDATION, FaceReader, Video, View, generate, held_out, main, through_h264
 from train.landmark_dataset import Settings, augment, build, transplanted
 from train.landmark_fakes import FaceSequence, Manipulation, manipulate
+from train.leaks import LeakError
 from train.loop import train
-from train.recipe import DataRecipe, Recipe, RecipeError
+from train.recipe import DataRecipe, Recipe, RecipeError, create_detector
 
 FRAMES = 48
 
@@ -200,19 +208,63 @@ def test_transplanted_jitter_moves_the_points_but_not_the_face(seed: int) -> Non
 
 @pytest.fixture(scope="module")
 def sequences(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two short videos, one of them under a name that is held out, made into sequences by the command's function."""
+    """Four short videos, two of them held out, made into sequences by the command's function."""
     root = tmp_path_factory.mktemp("landmarks")
     rows = ["path,label,kind,split"]
-    for name, images in (("a.mp4", swaying(40)), ("d3.mp4", swaying(64, 8))):
-        write(root / name, images)
-        rows.append(f"{name},real,video,train")
+    for name, images in (("a", swaying(32)), ("b", swaying(32, 6)), ("c", swaying(32, 8)), ("d", swaying(32, 10))):
+        write(root / f"{name}.mp4", images)
+        rows.append(f"{name}.mp4,real,video,train")
     (root / "manifest.csv").write_text("\n".join(rows))
     out = root / "sequences"
     made = list(generate(root, out, range(1), 1, 1))
-    assert [file.name for file, _, _ in made] == ["a-00.npz", "d3-00.npz"]
+    assert [file.name for file, _, _ in made] == ["a-00.npz", "b-00.npz", "c-00.npz", "d-00.npz"]
     assert all(set(counts) == {"real", "fake0"} for _, counts, _ in made)
     assert list(generate(root, out, range(1), 1, 1)) == [], "what is there is not made again"
     return out
+
+
+def videos(*names: str, people: Sequence[str] = ()) -> list[Item]:
+    return [Item(Path(f"{n}.mp4"), 0, identity=p) for n, p in zip_longest(names, people, fillvalue="")]
+
+
+def test_a_tenth_of_the_people_is_held_out_and_adding_some_moves_nobody() -> None:
+    names = [f"v{n}x" for n in range(300)]
+    held = held_out(videos(*names), 1)
+    assert 15 <= len(held) <= 50 and held == held_out(videos(*reversed(names)), 1) != held_out(videos(*names), 2)
+    assert held_out(videos(*names[:200]), 1) == held & set(names[:200])
+
+
+def test_all_videos_of_a_person_are_on_one_side() -> None:
+    people = [f"p{n}" for n in range(6)] * 4
+    items = videos(*(f"v{n}x" for n in range(24)), people=people)
+    held = held_out(items, 1)
+    sides = {(item.identity, item.path.stem in held) for item in items}
+    assert len(sides) == 6 and 2 <= sum(out for _, out in sides) < 6
+    for seed in range(8):
+        held = held_out(videos("Alex_1", "Alex_2", "Bo", "Cy", "Di"), seed)
+        assert ("Alex_1" in held) == ("Alex_2" in held), "by the file's name, where nobody says whose it is"
+
+
+def test_the_data_of_the_shipped_weights_is_split_as_it_was() -> None:
+    names = ["another", *VALIDATION]
+    assert held_out(videos(*names), 1) == set(VALIDATION)
+
+
+def test_too_few_people_and_missing_videos_end_with_a_sentence_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    (tmp_path / "manifest.csv").write_text("path,label,split\na.mp4,real,train\nb.mp4,real,train\n")
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    assert main(["--data", str(tmp_path), *out]) == 2
+    assert "2 videos of 2 people are too few to hold some out" in capsys.readouterr().err
+    with (tmp_path / "manifest.csv").open("a") as file:
+        file.write("c.mp4,real,train\nd.mp4,real,train\n")
+    assert main(["--data", str(tmp_path), *out]) == 2
+    assert f"{tmp_path}/a.mp4: " in capsys.readouterr().err
+    assert main(["--data", str(tmp_path / "nowhere"), *out]) == 2
+    told = capsys.readouterr().err
+    assert "nowhere: no labelled media found" in told and told.count("\n") == 1
 
 
 def recipe(**changes: object) -> Recipe:
@@ -229,14 +281,65 @@ def recipe(**changes: object) -> Recipe:
 def test_sequences_train_the_detector_and_their_people_stay_apart(sequences: Path, tmp_path: Path) -> None:
     detector = create("lrnet", "compact")
     splits = build(Settings(), recipe(), detector, sequences)
-    assert splits.summary["views"] == {"train": {"a": 1}, "validation": {"d3": 1}}
+    views = splits.summary["views"]
+    assert sorted([*views["train"], *views["validation"]]) == ["a", "b", "c", "d"] and len(views["validation"]) == 2
     item = splits.train[0]
     assert item["inputs"].shape == (2, 30, 136) and item["label"].tolist() == [0, 1]
-    assert [splits.validation[i]["label"].tolist() for i in range(4)] == [[0], [0], [1], [1]]
-    with np.load(sequences / "d3-00.npz") as stored:
-        assert np.allclose(splits.validation[1]["inputs"][0] * 200 + 200, stored["real"][30:60], atol=1e-3)
+    assert [splits.validation[i]["label"].tolist() for i in range(4)] == [[0], [1], [0], [1]]
+    with np.load(sequences / f"{next(iter(views['validation']))}-00.npz") as stored:
+        assert np.allclose(splits.validation[0]["inputs"][0] * 200 + 200, stored["real"][:30], atol=1e-3)
     result = train(detector, splits, recipe(), tmp_path / "run")
     assert len(result.history) == 2 and np.isfinite(result.history[-1].val_loss)
+
+
+def changed(sequences: Path, out: Path, name: str, **made: object) -> None:
+    """A copy of one view with other facts."""
+    with np.load(sequences / f"{name}-00.npz") as stored:
+        facts = {**json.loads(str(stored["made"])), **made}
+        np.savez(out / f"{name}-01.npz", real=stored["real"], fake0=stored["fake0"], made=json.dumps(facts))
+
+
+@pytest.mark.parametrize("shows", ["its own face", "another's in a fake"])
+def test_a_face_on_both_sides_is_a_leak(sequences: Path, tmp_path: Path, shows: str) -> None:
+    shutil.copytree(sequences, tmp_path / "copy")
+    sides = build(Settings(), recipe(), create("lrnet", "compact"), sequences).summary["views"]
+    (taught, _), (judged, _) = sides["train"], sides["validation"]
+    own = shows == "its own face"
+    changed(sequences, tmp_path / "copy", judged, **({"split": "train"} if own else {"fake0": {"giver": taught}}))
+    named = judged if own else taught
+    with pytest.raises(LeakError, match=f"source {named}: .*with one python -m train.landmark_data"):
+        build(Settings(), recipe(), create("lrnet", "compact"), tmp_path / "copy")
+    allowed = build(Settings(allow_leaks=True), recipe(), create("lrnet", "compact"), tmp_path / "copy")
+    assert allowed.summary["leaks"]["allowed"] == 1
+
+
+def test_the_commands_switch_for_leaks_is_known_here_too(sequences: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_main(["lrnet-compact", "--data", str(sequences), "--allow-leaks", "--dry-run"]) == 0
+    assert "allow_leaks: true" in capsys.readouterr().out
+
+
+def test_sequences_without_a_side_to_validate_on_say_so(sequences: Path, tmp_path: Path) -> None:
+    shutil.copy(sequences / "a-00.npz", tmp_path)
+    with pytest.raises(RecipeError, match="make sequences of more people's videos"):
+        build(Settings(), recipe(), create("lrnet", "compact"), tmp_path)
+
+
+def test_only_weights_that_were_never_trained_are_widened(sequences: Path) -> None:
+    started = recipe(backbone=str(SHIPPED / "lrnet-compact.safetensors"))
+    detector, trained = create_detector(started), create_detector(started)
+    build(Settings(), started, detector, sequences)
+    for name, weight in detector.g2.state_dict().items():
+        assert torch.equal(weight, trained.g2.state_dict()[name])
+    build(Settings(), recipe(), detector, sequences)
+    for name, weight in detector.g2.state_dict().items():
+        assert torch.equal(weight, trained.g2.state_dict()[name] * (50 if "weight_ih" in name else 1))
+
+
+def test_half_a_file_of_sequences_is_named(sequences: Path, tmp_path: Path) -> None:
+    for content in ((sequences / "a-00.npz").read_bytes()[:2000], b"", b"words"):
+        (tmp_path / "a-00.npz").write_bytes(content)
+        with pytest.raises(RecipeError, match=r"a-00\.npz holds no landmark sequences .* or not all of them"):
+            build(Settings(), recipe(), create("lrnet", "compact"), tmp_path)
 
 
 def test_sequences_of_another_extractor_are_refused(sequences: Path, tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ def test_a_missing_or_broken_recipe_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("a: [")
     with pytest.raises(RecipeError, match="not YAML"):
         load_recipe(tmp_path / "b.yaml")
+    (tmp_path / "c.yaml").write_bytes("name: prüfung".encode("latin-1"))
+    with pytest.raises(RecipeError, match=r"c\.yaml is not YAML in UTF-8"):
+        load_recipe(tmp_path / "c.yaml")
 
 
 @pytest.mark.parametrize(

@@ -195,3 +195,15 @@ def test_a_prepared_sets_own_fakes_take_the_fakes_place(prepared: Path) -> None:
 def test_sets_without_a_split_or_none_at_all_are_named(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="is no prepared set"):
         build(Settings(prepared=str(tmp_path)), recipe(), create("mesonet"), None)
+
+
+def test_an_h264_key_frame_changes_real_and_fake_alike_and_no_other_draw(faces: PackedFaces) -> None:
+    """The encoder comes last: with odds of 0 and of 1 the same pair is made, once without and once with its marks."""
+    rows = np.arange(len(faces))
+    plain, coded = (
+        FamilyPairs(faces, rows, SPEC, Settings(families={"sbi": 1}, h264=odds, crfs=(35, 35)), seed=3)[0]
+        for odds in (0, 1)
+    )
+    change = np.abs(plain["inputs"].astype(int) - coded["inputs"]).mean(axis=(1, 2, 3))
+    assert (change > 0.5).all() and (change < 20).all()
+    assert np.array_equal(plain["mask"], coded["mask"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -14,11 +15,14 @@ import numpy as np
 import pytest
 from hostile import build
 from local_api import untrained
+from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from preprocessing.landmark_files import write_lrnet_txt
 from ui.cli import app, main
 from ui.samples import FOLDER
+from ui.words import SCALE, STAGES
 
 PORTRAIT = FOLDER / "astronaut-real.jpg"
 
@@ -211,7 +215,11 @@ def test_a_stop_by_ctrl_c_is_quiet(tmp_path: Path) -> None:
         [sys.executable, "-m", "ui.cli", "scan", str(FOLDER / "astronaut-clip.mp4")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(3)
+    threads = Path(f"/proc/{process.pid}/task")
+    give_up = time.monotonic() + 60
+    while not any(each.read_text() for each in threads.glob("*/children")):  # until the confined reader runs
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
     process.send_signal(2)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
@@ -239,3 +247,28 @@ def test_weights_are_exported_and_a_damaged_file_is_found(tmp_path: Path, monkey
     file.write_bytes(bytes(content))
     bad = run("weights", "verify")
     assert bad.exit_code == 3 and "BAD   mesonet-untrained" in bad.stdout
+
+
+def test_scan_draws_what_it_found_into_the_media_and_says_what_scores_mean(tmp_path: Path) -> None:
+    found = run("scan", PORTRAIT, "--annotate", tmp_path, "--detectors", "mesonet")
+    assert found.exit_code == 0, found.output
+    assert SCALE in " ".join(found.stdout.split())
+    with Image.open(tmp_path / PORTRAIT.name / "astronaut-real.annotated.jpg") as drawn, Image.open(PORTRAIT) as plain:
+        assert drawn.size == plain.size
+        assert np.abs(np.asarray(drawn).astype(int) - np.asarray(plain.convert("RGB"))).max() > 60
+    refused = run("scan", PORTRAIT, "--annotate", PORTRAIT, "--detectors", "mesonet")
+    assert "--annotate" in str(refused.exception) and "cannot be written" in str(refused.exception)
+
+
+def test_a_terminal_shows_which_file_is_worked_on_and_what_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=120, _environ={"TERM": "xterm"})
+    monkeypatch.setattr("ui.scan.Console", lambda stderr: terminal)
+    assert run("scan", PORTRAIT, "--detectors", "mesonet").exit_code == 0
+    assert f"1/1 {PORTRAIT.name}" in shown.getvalue()
+    assert any(words in shown.getvalue() for words in STAGES.values())
+
+
+def test_lists_are_as_wide_as_other_tables_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert max(map(len, run("weights", "list").stdout.splitlines())) > 80

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,21 +10,28 @@ from pathlib import Path
 import pytest
 from hostile import build
 from local_api import running_api, untrained
+from typer.testing import CliRunner
 
+from ui.cli import app
 from ui.client import ApiError, Client
+from ui.dashboard.files import report
 from ui.samples import FOLDER
 
 PORTRAIT = FOLDER / "astronaut-real.jpg"
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    folder = tmp_path_factory.mktemp("api")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("api")
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[Client]:
     with running_api(folder, untrained(folder / "weights")) as address, Client(address) as client:
         yield client
 
 
-def test_a_picture_is_submitted_followed_and_answered(client: Client) -> None:
+def test_a_picture_is_submitted_followed_and_answered(client: Client, tmp_path: Path) -> None:
     assert client.ready()
     analysis = client.submit(PORTRAIT)
     seen = list(client.watch(analysis))
@@ -33,6 +41,11 @@ def test_a_picture_is_submitted_followed_and_answered(client: Client) -> None:
     heatmap = result.faces[0].detectors["mesonet"].heatmaps[0]
     assert client.artifact(analysis, heatmap.map).startswith(b"\x89PNG")
     assert client.artifact(analysis, heatmap.crop).startswith(b"\xff\xd8")
+    client.media(analysis, tmp_path / "media")
+    assert (tmp_path / "media").read_bytes() == PORTRAIT.read_bytes()
+    client.set_notes(analysis, "from the archive")
+    assert client.status(analysis)["notes"] == "from the archive"
+    assert [one["id"] for one in client.page("archive", outcome=result.verdict)[0]] == [analysis]
     client.delete(analysis)
     with pytest.raises(ApiError, match="no such analysis"):
         client.result(analysis)
@@ -70,3 +83,17 @@ def test_an_api_that_is_not_there_is_said_with_the_way_out() -> None:
             assert not nobody.ready()
             with pytest.raises(ApiError, match="unmask serve"):
                 nobody.submit(PORTRAIT)
+
+
+def test_a_report_of_the_services_analysis_is_verified_by_the_command_line(
+    client: Client, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analysis = client.submit(PORTRAIT, settings={"detectors": ["mesonet"]}, again=True)
+    for _ in client.watch(analysis):
+        pass
+    shutil.copy(PORTRAIT, tmp_path)
+    (tmp_path / "r.json").write_bytes(report(client, analysis, "json"))
+    monkeypatch.setenv("UNMASK_WEIGHTS", str(folder / "weights"))
+    done = CliRunner().invoke(app, ["scan", "--verify", str(tmp_path / "r.json")])
+    assert done.exit_code == 0, done.output
+    assert f"{PORTRAIT.name}: reproduces" in done.output

@@ -4,8 +4,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from detectors.registry import entry, names
-from ui.detector_pages import END, FOLDER, START, stale, with_facts
+from detectors.store import Metric, available
+from ui.detector_pages import CARD, END, FOLDER, START, SWAPS, readme_table, stale, with_card, with_facts
+from ui.listing import print_detectors
 
 OURS = [name for name in names() if entry(name).cls.__module__.startswith("detectors.methods.")]
 
@@ -20,9 +24,37 @@ def test_a_page_without_the_part_gets_it_under_its_title() -> None:
     assert with_facts(f"# Name\n\n{START}\nold\n{END}\n\nText.\n", generated) == f"# Name\n\n{generated}\n\nText.\n"
 
 
+def test_the_card_of_shipped_weights_ends_a_page_and_goes_with_them() -> None:
+    card = available()["lrnet"]
+    page = with_card("# Name\n\nText.\n", card)
+    assert page.startswith("# Name\n\nText.\n\n" + CARD) and page.endswith(END + "\n")
+    assert card.data in page and card.licence in page and card.limits in page and card.command in page
+    assert with_card(page, card) == page and with_card(page, None) == "# Name\n\nText.\n"
+
+
+def test_the_readmes_table_shows_what_the_cards_say_and_no_more() -> None:
+    shown = Metric(set=SWAPS, metric="video AUC", value=0.9, low=0.8, high=0.95, n=29)
+    card = available()["lrnet"].model_copy(update={"metrics": (shown,)})
+    assert "| [lrnet](docs/detectors/lrnet.md) | 0.900 [0.800, 0.950], n = 29 | – | – |" in readme_table([card])
+
+
 def test_every_page_is_listed_in_the_table() -> None:
     table = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert [name for name in OURS if f"({name}.md)" not in table] == []
+
+
+def test_the_listing_names_paper_year_and_licence_of_each(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    print_detectors(as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    for name in OURS:
+        meta = entry(name).cls.meta
+        assert any(
+            line.startswith(name) and meta.paper in line and str(meta.year) in line and meta.licence in line
+            for line in lines
+        )
 
 
 def test_the_command_line_lists_every_detector_with_its_input_and_licence() -> None:

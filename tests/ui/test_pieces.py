@@ -122,3 +122,65 @@ def test_the_overlay_leaves_the_face_alone_where_the_detector_saw_nothing() -> N
     assert np.abs(drawn[:, :24].astype(int) - 120).max() <= 1
     assert np.abs(drawn[:, 40:].astype(int) - (252, 246, 170)).max() <= 1
     assert np.array_equal(overlay(crop, _bytes(heat, "PNG"), 0.0), overlay(crop, _bytes(heat * 0, "PNG"), 1.0))
+
+
+def test_an_interval_whose_ends_read_alike_is_left_out() -> None:
+    sure = result(faces=[face(fused=0.999, interval=(0.998, 0.9995))])
+    assert words.between((0.81, 0.97)) == "0.81 to 0.97" and words.between((0.998, 0.9995)) == ""
+    assert words.score_with_interval(sure) == "0.99" and words.score_with_interval(result()) == "0.93 (0.83 to 0.98)"
+    card = cards.verdict_card(sure)
+    assert "99 %" in card and "interval" not in card
+    assert "interval 83 % to 98 %" in cards.verdict_card(result())
+
+
+def test_a_bar_tells_its_value_to_who_does_not_see_it() -> None:
+    page = cards.progress_card("a.mp4", "detectors", 0.5, {"<lrnet>": 0.25})
+    assert 'role="progressbar" aria-label="Asking the detectors"' in page and 'aria-valuenow="50"' in page
+    assert 'aria-label="&lt;lrnet&gt;" aria-valuemin="0" aria-valuemax="100" aria-valuenow="25"' in page
+
+
+def test_lines_are_told_apart_without_their_colours() -> None:
+    many = [f"detector {number:02}" for number in range(35)]
+    assert len(set(plots.forms(many).values())) == 35
+    scores = {name: detector(0.5) for name in many[:12]}
+    figure = plots.timeline_figure(made := result(faces=[face(detectors=scores)]), made.faces[0])
+    assert figure is not None
+    assert len({(line.marker.symbol, line.line.dash) for line in figure.data}) == 12
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#fcfbf9", "#12141b", "#18181b"])
+def test_lines_stand_out_from_every_ground(ground: str) -> None:
+    """WCAG 1.4.11: 3 to 1; the pages' grounds, light and dark."""
+    assert all(contrast(colour, ground) >= 3 for colour in plots.PALETTE)
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.1, relative luminance and contrast ratio."""
+    found = []
+    for colour in (one, other):
+        linear = [(int(colour[at : at + 2], 16) / 255) for at in (1, 3, 5)]
+        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in linear]
+        found.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return max(found) / min(found)
+
+
+@pytest.mark.parametrize(("score", "anchor"), [(0.5, None), (0.99, "right"), (0.95, "right"), (0.85, None)])
+def test_a_scores_number_keeps_clear_of_the_thresholds_line(score: float, anchor: str | None) -> None:
+    made = result(faces=[face(fused=score, detectors={"mesonet": detector(score)})], threshold=0.98)
+    notes = plots.scores_figure(made, made.faces[0]).layout.annotations
+    assert [note.xanchor for note in notes] == [anchor] * 2
+    assert all(note.x <= min(score, 0.98) for note in notes if anchor)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "said"),
+    [
+        ("mov,mp4,m4a,3gp,3g2,mj2", "h264", "video, MP4 or QuickTime (H.264)"),
+        ("matroska,webm", "vp9", "video, Matroska or WebM (VP9)"),
+        ("nut", "ffv1", "video, nut (ffv1)"),
+    ],
+)
+def test_a_files_kind_is_called_as_people_call_it(container: str, codec: str, said: str) -> None:
+    assert cards.decoded(result(media=media(container=container, codec=codec)))[0] == ("Kind", said)
+    still = media(kind="image", container="jpeg", codec="jpeg")
+    assert cards.decoded(result(media=still))[0] == ("Kind", "image, JPEG")
