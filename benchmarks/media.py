@@ -13,15 +13,18 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 
 from preprocessing.media import open_media, probe
 from preprocessing.media.process import starter
+from preprocessing.samples import moving_portrait
+from preprocessing.types import Image
 
 REPEATS = 3
 PICTURES = 15
@@ -45,6 +48,13 @@ def make_clip(path: Path, seconds: int = 10) -> Path:
             out.mux(track.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         out.mux(track.encode(None))
     return path
+
+
+def moving_720p(seconds: int, fps: int = 25) -> Iterator[Image]:
+    """The moving portrait in the middle of a 1280 x 720 picture, its face about 160 pixels wide."""
+    for image in moving_portrait(seconds * fps):
+        large = cv2.resize(image, (720, 720), interpolation=cv2.INTER_CUBIC)
+        yield np.pad(large, ((0, 0), (280, 280), (0, 0)), mode="reflect")
 
 
 def lengthen(clip: Path, path: Path, times: int) -> Path:

@@ -16,31 +16,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import psutil
 
-from benchmarks.media import lengthen
+from benchmarks.media import lengthen, moving_720p
 from benchmarks.yardstick import REFERENCE_MS, yardstick_ms
-from preprocessing.samples import moving_portrait, write_video
-from preprocessing.types import Image
+from preprocessing.samples import write_video
 
 IMAGE = Path(__file__).resolve().parents[1] / "ui" / "samples" / "astronaut-real.jpg"
 REPEATS = 3
 SECONDS = 10
 LIMIT_S = 6.0
 LIMIT_MB = 150.0
-
-
-def _wide() -> Iterator[Image]:
-    """The moving portrait in the middle of a 1280 x 720 picture, its face about 160 pixels wide."""
-    for image in moving_portrait(SECONDS * 25):
-        large = cv2.resize(image, (720, 720), interpolation=cv2.INTER_CUBIC)
-        yield np.pad(large, ((0, 0), (280, 280), (0, 0)), mode="reflect")
 
 
 def scan(path: Path) -> tuple[float, float]:
@@ -71,7 +60,7 @@ def run(minutes: float = 2) -> list[dict[str, Any]]:
     yardstick = yardstick_ms()
     images = [scan(IMAGE) for _ in range(REPEATS)]
     with tempfile.TemporaryDirectory() as folder:
-        short = write_video(Path(folder) / "short.mp4", _wide())
+        short = write_video(Path(folder) / "short.mp4", moving_720p(SECONDS))
         long = lengthen(short, Path(folder) / "long.mp4", round(minutes * 60 / SECONDS))
         seconds, peak = scan(long)
     wall, memory = [s for s, _ in images], [mb for _, mb in images]

@@ -5,8 +5,8 @@
 Each run trains for real on Ray Train, on faces, clips and landmarks made from the portrait that scikit-image ships;
 pseudo-fakes are made on the way, by the worker itself. Compact recipes and LRNet keep their batch. Other paper ones,
 made for GPUs, take PAPER_BATCH, and what they freeze for some epochs learns from the start. A figure is the median of
-an epoch's steps, as metrics.jsonl has it. Needs a quiet machine with a core for each of two workers. `gpu` is another
-measurement, which is asked for by name: benchmarks/train_gpu.py.
+an epoch's steps, as metrics.jsonl has it. One worker has one core, two have two, with all of Ray's own processes on the
+same ones; needs a quiet machine. `gpu` is another measurement, which is asked for by name: benchmarks/train_gpu.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ class Case:
     settings: tuple[str, ...]
     epochs: int
     steps: int
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.batch} pairs"
 
     def overrides(self, batch: int) -> list[str]:
         """For so many steps of `batch` pairs an epoch."""
@@ -92,13 +95,18 @@ def _case(name: str, folder: Path) -> Case:
 
 
 @contextlib.contextmanager
-def _ray(log: Path) -> Iterator[str]:
-    """Of our own, for all runs; its address."""
+def _ray(log: Path, cores: int) -> Iterator[str]:
+    """A Ray of our own on so many cores, this process with it; its address."""
     from ray_head import running_head
 
-    with running_head(log, cpus=2) as head:
-        os.environ.update({name: value for name, value in head.client.items() if name != "RAY_ADDRESS"})
-        yield head.address
+    there = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(there)[:cores])
+    try:
+        with running_head(log, cpus=2) as head:
+            os.environ.update({name: value for name, value in head.client.items() if name != "RAY_ADDRESS"})
+            yield head.address
+    finally:
+        os.sched_setaffinity(0, there)
 
 
 def _train(case: Case, batch: int, workers: int, address: str, out: Path) -> list[dict[str, Any]]:
@@ -128,31 +136,29 @@ def _row(metric: str, values: Sequence[float], unit: str, **more: Any) -> dict[s
     )
 
 
-def _scaling(case: Case, address: str, folder: Path) -> list[dict[str, Any]]:
-    one = _train(case, case.batch, 1, address, folder / f"{case.name}-one")
-    alone = [line["step_seconds"] for line in one]
-    each = _train(case, 2 * case.batch, 2, address, folder / f"{case.name}-each")
-    name = f"{case.name} of {case.batch} pairs"
-    rows = [
-        _row(f"{name}, 1 worker", [2 * case.batch / seconds for seconds in alone], "samples/s"),
-        _row(f"{name}, 1 worker: making its data", [line["wait"] for line in one], "of the time"),
-        _row(
-            f"{name}, for each of 2 workers: efficiency",
-            _efficiency(alone, each, 1),
-            "of 1",
-            baseline=TARGET_EFFICIENCY,
-        ),
-    ]
-    if not case.name.endswith("-paper"):
-        shared = _train(case, case.batch, 2, address, folder / f"{case.name}-shared")
-        efficiency = _efficiency(alone, shared, 2)
-        rows.append(_row(f"{name}, shared by 2 workers: efficiency", efficiency, "of 1", baseline=TARGET_EFFICIENCY))
-    return rows
-
-
-def _efficiency(alone: Sequence[float], lines: Sequence[dict[str, Any]], shares: int) -> list[float]:
-    """Of a step that leaves each worker one of `shares` parts of what one had alone."""
-    return [statistics.median(alone) / (shares * line["step_seconds"]) for line in lines]
+def _scaling(cases: Sequence[Case], folder: Path, known: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    """Rows of one worker on a core, then of two on two; not those that are known."""
+    alone = {case: 2 * case.batch / known[f"{case}, 1 worker"] for case in cases if f"{case}, 1 worker" in known}
+    with _ray(folder / "one.log", 1) as address:
+        for case in cases:
+            if case in alone:
+                continue
+            lines = _train(case, case.batch, 1, address, folder / f"{case.name}-one")
+            steps = [line["step_seconds"] for line in lines]
+            alone[case] = statistics.median(steps)
+            yield _row(f"{case}, 1 worker", [2 * case.batch / seconds for seconds in steps], "samples/s")
+            yield _row(f"{case}, 1 worker: making its data", [line["wait"] for line in lines], "of the time")
+    with _ray(folder / "two.log", 2) as address:
+        for case in cases:
+            ways = [("for each of", 1), ("shared by", 2)]
+            for way, shares in ways[:1] if case.name.endswith("-paper") else ways:
+                metric = f"{case}, {way} 2 workers: efficiency"
+                if metric in known:
+                    continue
+                lines = _train(case, case.batch * 2 // shares, 2, address, folder / f"{case.name}-{shares}")
+                # Of a step that leaves each worker one of `shares` parts of what one had alone.
+                found = [alone[case] / (shares * line["step_seconds"]) for line in lines]
+                yield _row(metric, found, "of 1", baseline=TARGET_EFFICIENCY)
 
 
 def _overhead(case: Case, folder: Path) -> dict[str, Any]:
@@ -175,8 +181,10 @@ def _overhead(case: Case, folder: Path) -> dict[str, Any]:
     return _row(f"{case.name}: Ray on top of the plain loop", over, "of a step", baseline=TARGET_OVERHEAD)
 
 
-def measured(recipes: Sequence[str], what: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows as they come, of all recipes or of these."""
+def measured(
+    recipes: Sequence[str], what: Sequence[str], known: Mapping[str, float] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows as they come, of all recipes or of these; of scaling not those whose value is known."""
     from benchmarks import train_gpu
     from train.recipe import RECIPES, load_recipe
 
@@ -192,9 +200,7 @@ def measured(recipes: Sequence[str], what: Sequence[str]) -> Iterator[dict[str, 
         _data(folder)
         cases = [_case(name, folder) for name in recipes or every]
         if "scaling" in asked:
-            with _ray(folder / "head.log") as address:
-                for case in cases:
-                    yield from _scaling(case, address, folder)
+            yield from _scaling(cases, folder, known or {})
         if "overhead" in asked:  # without that Ray, whose own processes would take some of the plain loop's time too
             yield from (_overhead(case, folder) for case in cases if case.name in OVERHEAD_OF)
         if "gpu" in asked:
@@ -214,10 +220,13 @@ def main() -> None:
     parser.add_argument(
         "--what", default="scaling,overhead", metavar="A,B", help="scaling, overhead, gpu; default: two"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the rows, behind those that it has")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="the rows; a figure of scaling that it has is not measured again"
+    )
     given = parser.parse_args()
     rows = json.loads(given.json.read_text()) if given.json and given.json.exists() else []
-    for row in measured([name for name in given.recipes.split(",") if name], given.what.split(",")):
+    known = {row["metric"]: row["value"] for row in rows}
+    for row in measured([name for name in given.recipes.split(",") if name], given.what.split(","), known):
         print(row, flush=True)
         rows.append(row)
         if given.json:

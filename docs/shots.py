@@ -11,7 +11,7 @@ from benchmarks.browsing import SAMPLES, Demo, open_tab, settle
 from docs.pictured import ask_for_tokens
 
 LOOKS = (("wide", "light"), ("wide", "dark"), ("phone", "light"))
-FIGURE = ".js-plotly-plot:visible"
+MAP = ".js-plotly-plot:visible"
 EVIDENCE, MEDIA = "h4.um-evidence >> nth=0", "h3:has-text('The media')"
 """Where the heatmaps begin on the page of a result, and what is known of the file."""
 
@@ -42,7 +42,7 @@ def _gradio(demo: Demo, pages: dict[str, str]) -> str:
 
 def _result(page: Any) -> None:
     page.locator("[data-verdict]").first.wait_for()
-    page.locator(".js-plotly-plot").first.wait_for()
+    page.locator(".um-axis").first.wait_for()
     settle(page)
 
 
@@ -53,10 +53,18 @@ def _whole_result(page: Any) -> None:
     settle(page)
 
 
+def _with_map(page: Any) -> None:
+    """The whole page, and the map of reference faces, which is drawn when somebody wants it."""
+    _whole_result(page)
+    page.get_by_text("The map of all references").click()
+    page.locator(MAP).wait_for()
+    settle(page)
+
+
 def _gradio_image(page: Any) -> None:
     page.locator("input[type=file][accept*='image/*']").first.set_input_files(SAMPLES / "astronaut-fake.jpg")
     page.locator("button:visible", has_text="Analyse").click()
-    page.locator(FIGURE).nth(1).wait_for()
+    page.locator(MAP).first.wait_for()
     settle(page)
 
 
@@ -65,7 +73,7 @@ def _gradio_video(page: Any) -> None:
     page.locator("input[type=file][accept*='video/*']").set_input_files(SAMPLES / "astronaut-clip.mp4")
     page.locator("video:visible").first.wait_for()
     page.locator("button:visible", has_text="Analyse").click()
-    page.locator(FIGURE).nth(1).wait_for()
+    page.locator(MAP).first.wait_for()
     settle(page)
 
 
@@ -74,7 +82,7 @@ def _gradio_compare(page: Any) -> None:
     page.locator("td:visible", has_text="astronaut-fake.jpg").click()
     page.get_by_label("Remove this file").or_(page.locator("[aria-label=Clear]:visible")).nth(1).wait_for()
     page.locator("button:visible", has_text="Compare").last.click()
-    page.locator(FIGURE).nth(1).wait_for()
+    page.locator(MAP).first.wait_for()
     settle(page)
 
 
@@ -82,7 +90,7 @@ def _gradio_fake(page: Any) -> None:
     open_tab(page, "Make a fake")
     page.locator("input[type=file][accept*='image/*']").last.set_input_files(SAMPLES / "astronaut-real.jpg")
     page.locator("button:visible", has_text="Make a fake and ask").click()
-    page.locator(FIGURE).nth(1).wait_for()
+    page.locator(MAP).first.wait_for()
     settle(page)
 
 
@@ -103,7 +111,7 @@ def shots(analyses: dict[str, str], report: Path, begin: Callable[[Any], None], 
 
     return [
         Shot("dashboard", opened("astronaut-clip.mp4"), _whole_result, end=EVIDENCE),
-        Shot("result-evidence", opened("astronaut-clip.mp4"), _whole_result, start=EVIDENCE, end=MEDIA),
+        Shot("result-evidence", opened("astronaut-clip.mp4"), _with_map, start=EVIDENCE, end=MEDIA),
         Shot("result-media", opened("astronaut-clip.mp4"), _whole_result, start=MEDIA),
         Shot("result-image", opened("astronaut-fake.jpg"), _whole_result, end=MEDIA),
         Shot("analyse", titled("Analyse")),

@@ -90,7 +90,7 @@ class JobRunner:
             await asyncio.gather(*tasks.values(), return_exceptions=True)
             for job_id in tasks:
                 try:
-                    self._store.give_back(job_id, self._owner)
+                    self._store.give_back(job_id, self._owner, counted=False)  # a deploy is no fault of the analysis
                 except AWAY:  # it is taken again when its lease has run out
                     log.warning("%s could not be given back", job_id)
 

@@ -324,9 +324,11 @@ class JobStore:
         failed = {"status": "failed", "error": _dump(error), "finished": time.time(), "owner": None}
         return self._change(_held(job_id, owner), failed)
 
-    def give_back(self, job_id: str, owner: str) -> bool:
-        """Queue an interrupted analysis again; the attempt counts."""
-        again = {"status": "queued", "stage": "queued", "share": 0.0, "owner": None}
+    def give_back(self, job_id: str, owner: str, counted: bool = True) -> bool:
+        """Queue an interrupted analysis again; not `counted` where it was stopped on purpose, not by its own doing."""
+        again: dict[str, Any] = {"status": "queued", "stage": "queued", "share": 0.0, "owner": None}
+        if not counted:
+            again["attempts"] = _JOBS.c.attempts - 1
         return self._change(_held(job_id, owner), again)
 
     def cancel(self, job_id: str) -> bool:

@@ -12,9 +12,26 @@ from pathlib import Path
 
 from detectors.result import AnalysisResult
 from ui.words import (
+    ANSWERS,
+    BY_THE_FILE,
     CREDENTIAL_ANSWERS,
     CREDENTIAL_QUESTIONS,
+    DECIDING_FACE,
+    FACT_KIND,
+    FACT_KIND_CODEC,
+    FACT_LENGTH_RATE,
+    FACT_SIZE,
+    FACT_TOOK,
+    FACTS,
     FAILED,
+    FAKE,
+    GAUGE_ALT,
+    GAUGE_ALT_INTERVAL,
+    INTERVAL,
+    MEDIA_KINDS,
+    METADATA,
+    PROBABILITY,
+    REAL,
     STAGES,
     VERDICTS,
     between,
@@ -50,10 +67,8 @@ def _probability(result: AnalysisResult) -> str:
     if result.score is None:
         return ""
     span = between(result.interval, percent)
-    interval = f"<small>interval {span}</small>" if span else ""
-    return (
-        f'<div class="um-number"><b>{percent(result.score)}</b><span>probability of manipulation</span>{interval}</div>'
-    )
+    interval = f"<small>{INTERVAL.format(span=span)}</small>" if span else ""
+    return f'<div class="um-number"><b>{percent(result.score)}</b><span>{PROBABILITY}</span>{interval}</div>'
 
 
 def _gauge(result: AnalysisResult) -> str:
@@ -61,14 +76,15 @@ def _gauge(result: AnalysisResult) -> str:
         return ""
     low, high = result.interval or (result.score, result.score)
     span = between(result.interval)
+    alt = (GAUGE_ALT_INTERVAL if span else GAUGE_ALT).format(
+        score=probability(result.score), span=span, threshold=probability(result.threshold)
+    )
     return (
-        '<div class="um-gauge" role="img" aria-label="'
-        f"score {probability(result.score)}, 0 real to 1 fake, {f'interval {span}, ' if span else ''}"
-        f'threshold {probability(result.threshold)}"><i class="um-band" '
+        f'<div class="um-gauge" role="img" aria-label="{alt}"><i class="um-band" '
         f'style="left:{low:.2%};width:{max(high - low, 0.004):.2%}"></i>'
         f'<i class="um-tick" style="left:{result.threshold:.2%}"></i>'
         f'<i class="um-dot" style="left:{result.score:.2%}"></i></div>'
-        '<div class="um-scale"><span>real</span><span>fake</span></div>'
+        f'<div class="um-scale"><span>{REAL}</span><span>{FAKE}</span></div>'
     )
 
 
@@ -76,7 +92,9 @@ def credentials_card(provenance: Mapping[str, str]) -> str:
     """Content credentials as three answers: there, valid, by a signer that this service trusts."""
     status = provenance.get("status", "not checked")
     answers = zip(CREDENTIAL_QUESTIONS, CREDENTIAL_ANSWERS.get(status, CREDENTIAL_ANSWERS["not checked"]), strict=True)
-    shown = "".join(f'<li data-answer="{answer}"><b>{question}</b> {answer}</li>' for question, answer in answers)
+    shown = "".join(
+        f'<li data-answer="{answer}"><b>{question}</b> {ANSWERS[answer]}</li>' for question, answer in answers
+    )
     return f'<ul class="um-credentials">{shown}</ul><p>{escape(_sentence(credentials_words(provenance)))}</p>'
 
 
@@ -161,8 +179,8 @@ def crops(pictures: Sequence[tuple[bytes, str]], alt: str) -> str:
 def fact_rows(result: AnalysisResult) -> list[tuple[str, str]]:
     """The media as decoded, what the analysis cost, content credentials, what the file says: names and values,
     unescaped."""
-    rows = [*decoded(result), ("Content credentials", credentials_words(result.provenance))]
-    return [*rows, *((f"{name}, by the file", text) for name, text in told_by_the_file(result))]
+    rows = [*decoded(result), (FACTS["credentials"], credentials_words(result.provenance))]
+    return [*rows, *((BY_THE_FILE.format(name=name), text) for name, text in told_by_the_file(result))]
 
 
 def facts(result: AnalysisResult) -> str:
@@ -172,26 +190,27 @@ def facts(result: AnalysisResult) -> str:
 
 def told_by_the_file(result: AnalysisResult) -> list[tuple[str, str]]:
     """EXIF or the container's tags; anyone can write them."""
-    return [(name.capitalize(), text) for name, text in result.media.metadata.items()]
+    return [(METADATA.get(name, name.capitalize()), text) for name, text in result.media.metadata.items()]
 
 
 def decoded(result: AnalysisResult) -> list[tuple[str, str]]:
     """The media as decoded, and what the analysis cost."""
     media = result.media
     container, codec = container_words(media.container), codec_words(media.codec)
-    rows: list[tuple[str, str]] = [
-        ("Kind", f"{media.kind}, {container}" + (f" ({codec})" if codec != container else ""))
-    ]
+    kind = (FACT_KIND_CODEC if codec != container else FACT_KIND).format(
+        kind=MEDIA_KINDS.get(media.kind, media.kind), container=container, codec=codec
+    )
+    rows: list[tuple[str, str]] = [(FACTS["kind"], kind)]
     if media.width and media.height:
-        rows.append(("Size", f"{media.width} × {media.height} pixels"))
+        rows.append((FACTS["size"], FACT_SIZE.format(width=media.width, height=media.height)))
     if media.duration_s:
-        rate = f" at {media.fps:.4g} frames a second" if media.fps else ""
-        rows.append(("Length", f"{clock(media.duration_s)}{rate}"))
+        length = clock(media.duration_s)
+        rows.append((FACTS["length"], FACT_LENGTH_RATE.format(length=length, rate=media.fps) if media.fps else length))
     rows += [
-        ("Frames looked at", f"{media.frames_analysed:,}"),
-        ("People", str(len(result.faces))),
-        ("Analysed in", f"{sum(result.timings.values()):.1f} s"),
-        ("sha256", media.sha256),
+        (FACTS["frames"], f"{media.frames_analysed:,}"),
+        (FACTS["people"], str(len(result.faces))),
+        (FACTS["took"], FACT_TOOK.format(seconds=sum(result.timings.values()))),
+        (FACTS["sha256"], media.sha256),
     ]
     return rows
 
@@ -201,7 +220,7 @@ def notice_lines(result: AnalysisResult) -> list[str]:
     lines = [_sentence(notice.message) for notice in result.warnings]
     face = deciding_face(result)
     if face and face.quality:
-        lines.append(f"The deciding face: {', '.join(quality_words(face))}.")
+        lines.append(DECIDING_FACE.format(quality=", ".join(quality_words(face))))
     return lines + (measure_words(face) if face else [])
 
 

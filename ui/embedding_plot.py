@@ -10,22 +10,9 @@ import plotly.graph_objects as go
 
 from detectors.gallery import REAL, Gallery, Placed, gallery_for
 from detectors.result import FaceResult
-from ui.plots import INK, PALETTE, styled
-from ui.words import VERDICTS
-
-KINDS = {
-    REAL: "real portrait",
-    "sbi": "self-blend",
-    "mouth": "changed mouth",
-    "resolution": "lowered resolution",
-    "swap_triangles": "face swap",
-    "swap_lowres": "low-resolution swap",
-    "reenact_face": "reenactment",
-    "rendered_face": "face drawn by a network",
-    "rendered_whole": "picture drawn by a network",
-}
-"""The galleries' kinds in words."""
-
+from ui.palette import PALETTE
+from ui.plots import INK, styled
+from ui.words import NEAREST, REFERENCES, THIS_FACE, VERDICTS
 
 AWAY_PX = 26
 """Of a neighbour's number from its point."""
@@ -64,7 +51,7 @@ def embedding_figure(gallery: Gallery, placed: Placed) -> go.Figure:
     for number, kind in enumerate(shown):
         here = gallery.points[kinds == kind]
         real = kind == REAL
-        words = KINDS.get(kind, kind)
+        words = REFERENCES.get(kind, kind)
         marker = {
             "size": 8 if real else 7,
             "symbol": "circle" if real else SYMBOLS[(number - 1) % len(SYMBOLS)],
@@ -78,8 +65,8 @@ def embedding_figure(gallery: Gallery, placed: Placed) -> go.Figure:
         )  # fmt: skip
     star = {"size": 17, "symbol": "star", "color": VERDICTS["inconclusive"].colour, "line": {"width": 1, "color": INK}}
     figure.add_trace(
-        go.Scatter(x=[placed.x], y=[placed.y], mode="markers", name="this face", marker=star,
-                   hovertext="this face", hoverinfo="text")
+        go.Scatter(x=[placed.x], y=[placed.y], mode="markers", name=THIS_FACE, marker=star,
+                   hovertext=THIS_FACE, hoverinfo="text")
     )  # fmt: skip
     figure.update_xaxes(showticklabels=False)
     figure.update_yaxes(showticklabels=False)
@@ -104,10 +91,6 @@ def _fanned(gallery: Gallery, placed: Placed) -> list[float]:
 
 def neighbour_words(placed: Placed) -> str:
     """The nearest references with their distances, in one sentence."""
-    counted = Counter(KINDS.get(one.kind, one.kind) for one in placed.neighbours)
+    counted = Counter(REFERENCES.get(one.kind, one.kind) for one in placed.neighbours)
     kinds = ", ".join(f"{count} × {kind}" for kind, count in counted.most_common())
-    first = placed.neighbours[0]
-    return (
-        f"Nearest of the references: {kinds}. The nearest is {first.distance:.1f} times as far as a reference is from"
-        " its own nearest; far beyond 1, the face is unlike all of them."
-    )
+    return NEAREST.format(kinds=kinds, distance=placed.neighbours[0].distance)

@@ -29,6 +29,7 @@ from filelock import FileLock
 from pydantic import Field, ValidationError
 
 from preprocessing.settings import Strict
+from ui import evaluation_words as texts
 from ui.errors import UsageError
 from ui.labelled_sets import NAMES
 
@@ -196,14 +197,13 @@ class Evaluations:
         Raises UsageError: one runs already, the named data are not there, the upload is none, the disk is full.
         """
         if asked.data is not None and not Path(asked.data).exists():
-            raise UsageError(
-                f"there is no {asked.data} on the dashboard's machine", "name a folder or a manifest there"
-            )
+            reason, hint = texts.NO_DATA
+            raise UsageError(reason.format(data=asked.data), hint)
         folder = self.folder / secrets.token_hex(8)
         try:
             folder.mkdir(parents=True, mode=0o700)
         except OSError as error:
-            raise UsageError(f"{self.folder} cannot be written: {error.strerror}") from None
+            raise UsageError(texts.NOT_WRITTEN.format(folder=self.folder, error=error.strerror)) from None
         try:
             left_out = unpack(folder / "media") if unpack else 0
             kept = asked.model_copy(update={"created": time.time(), "left_out": left_out})
@@ -220,7 +220,7 @@ class Evaluations:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "starting.lock"):
             if busy := next((one for one in self.all() if one.running), None):
-                raise UsageError(f"{busy.asked.name} is being evaluated", "wait for its end, or stop it")
+                raise UsageError(texts.BUSY_WITH.format(name=busy.asked.name), texts.BUSY_START_HINT)
             _launch(evaluation)
 
     def allow_fitted(self, evaluation: Evaluation) -> None:
@@ -232,7 +232,7 @@ class Evaluations:
     def delete(self, evaluation: Evaluation) -> None:
         """All of it. Raises UsageError while it runs."""
         if evaluation.running:
-            raise UsageError(f"{evaluation.asked.name} is being evaluated", "stop it first")
+            raise UsageError(texts.BUSY_WITH.format(name=evaluation.asked.name), texts.BUSY_DELETE_HINT)
         shutil.rmtree(evaluation.folder, ignore_errors=True)
 
 

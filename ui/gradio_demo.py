@@ -20,8 +20,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 
-from detectors.result import AnalysisResult
+from detectors.result import AnalysisResult, FaceResult
 from ui import gradio_texts as texts
+from ui.axes import scores_axis
 from ui.cards import STYLE, crops, error_card, facts, notices, progress_card, verdict_card
 from ui.client import DEFAULT_API, ApiError, Client
 from ui.embedding_plot import embedding_figure, neighbour_words, placed_faces
@@ -29,8 +30,8 @@ from ui.errors import UsageError
 from ui.gradio_limits import CACHE_S, HOSTED, OWN, PASSWORD, Desk, Limits, ask_password, knows
 from ui.gradio_pairs import compare_tab, fake_tab, heading, section
 from ui.overlay import overlay_jpeg
-from ui.plots import scores_figure, timeline_figure
 from ui.samples import samples
+from ui.timeline import scores_over_time
 from ui.words import clock, deciding_face, printable, probability
 
 CSS = f"""{STYLE}
@@ -74,8 +75,7 @@ def analyse(desk: Desk, media: str | None) -> Iterator[Outputs]:
 
 def _answer(client: Client, analysis: str, result: AnalysisResult, folder: Path) -> Outputs:
     face = deciding_face(result)
-    scores = scores_figure(result, face) if face else None
-    timeline = timeline_figure(result, face) if face else None
+    scores, timeline = _figures(result, face) if face else ("", "")
     text = result.model_dump_json(indent=1)
     file = folder / f"{Path(result.media.name).stem or 'result'}.unmask.json"
     file.write_text(text, encoding="utf-8")
@@ -87,8 +87,8 @@ def _answer(client: Client, analysis: str, result: AnalysisResult, folder: Path)
     return (
         verdict_card(result) + notices(result),
         gr.update(visible=True),
-        gr.update(value=scores, visible=scores is not None),
-        gr.update(visible=timeline is not None),
+        gr.update(value=scores, visible=bool(scores)),
+        gr.update(visible=bool(timeline)),
         gr.update(value=timeline),
         gr.update(value=pictures, visible=bool(pictures)),
         gr.update(value=place, visible=place is not None),
@@ -97,6 +97,13 @@ def _answer(client: Client, analysis: str, result: AnalysisResult, folder: Path)
         text,
         str(file),
     )
+
+
+def _figures(result: AnalysisResult, face: FaceResult) -> tuple[str, str]:
+    """Who says what of the face, and over time where there is any."""
+    said = "; ".join(f"{name} {probability(one.score)}" for name, one in sorted(face.detectors.items()))
+    scores = scores_axis(result, face, texts.SCORES_ALT.format(track=face.track, scores=said))
+    return scores, scores_over_time(result, face, texts.TIMELINE_ALT.format(track=face.track))
 
 
 def _looks(client: Client, analysis: str, result: AnalysisResult) -> str:
@@ -184,10 +191,10 @@ def _tab(desk: Desk, media: Any, suffixes: tuple[str, ...]) -> None:
         with gr.Row():
             with gr.Column(min_width=320):
                 heading(texts.WHO, texts.SCALE)
-                scores = gr.Plot(show_label=False, container=False)
+                scores = gr.HTML(padding=False)
             with gr.Column(min_width=320) as moving:
                 heading(texts.TIME)
-                timeline = gr.Plot(show_label=False, container=False)
+                timeline = gr.HTML(padding=False)
         heading(texts.WHERE, texts.BRIGHTER)
         looks = gr.HTML(padding=False, min_height=0)
         heading(texts.AMONG)

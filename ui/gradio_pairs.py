@@ -22,12 +22,13 @@ from preprocessing.blending.swap_video import load_face
 from preprocessing.errors import MediaError
 from preprocessing.media import open_media
 from ui import gradio_texts as texts
+from ui.axes import compared_axis
 from ui.cards import crops, error_card, notices, progress_card, verdict_card
 from ui.client import ApiError, Client
 from ui.embedding_plot import embedding_figure, placed_faces
 from ui.gradio_limits import Desk
+from ui.gradio_texts import PAIR
 from ui.overlay import overlay_jpeg
-from ui.plots import PAIR, pair_figure
 from ui.words import deciding_face, printable, probability
 
 KINDS = [name for name in families() if not generator(name).needs_partner and name != "sbi_reference"]
@@ -67,8 +68,10 @@ def compare(desk: Desk, first: str | None, second: str | None) -> Iterator[Pair]
     faces = [deciding_face(result) for result in results]
     if len(results) == 2 and all(faces):
         title, place = _both_placed(*faces)
+        said = "; ".join(f"{name} {probability(one.score)}" for name, one in zip(PAIR, results, strict=True))
+        scores = compared_axis(results, PAIR, texts.PAIR_SCORES_ALT.format(scores=said))
         yield (
-            cards[0], cards[1], gr.update(visible=True), pair_figure(results[0], results[1]), _side_by_side(*looks),
+            cards[0], cards[1], gr.update(visible=True), scores, _side_by_side(*looks),
             heading_html(title), gr.update(value=place, visible=place is not None),
         )  # fmt: skip
 
@@ -206,7 +209,7 @@ def _answers() -> list[Any]:
                 sides.append(gr.HTML(padding=False, min_height=0))
     with gr.Column(visible=False) as behind:
         heading(texts.WHO, texts.SCALE_PAIR)
-        scores = gr.Plot(show_label=False, container=False)
+        scores = gr.HTML(padding=False)
         looks = gr.HTML(padding=False, min_height=0)
         among = gr.HTML(padding=False, min_height=0)
         place = gr.Plot(show_label=False, container=False)

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, Protocol
 
 from preprocessing.media.formats import SUFFIXES
+from ui import evaluation_words as texts
 from ui.errors import UsageError
 from ui.words import printable
 
@@ -72,7 +73,13 @@ def from_zip(archive: BinaryIO, folder: Path, bounds: Bounds = Bounds()) -> Labe
             entries = _entries(opened)
             return _write(_labelled(opened, entries), folder, bounds)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UsageError(f"the ZIP cannot be unpacked: {error}", "pack it anew, without a password") from None
+        raise _refused(texts.NO_ZIP, error=error) from None
+
+
+def _refused(said: tuple[str, str], **of: object) -> UsageError:
+    """A reason and its way out, with what they name."""
+    reason, hint = said
+    return UsageError(reason.format(**of), hint.format(**of))
 
 
 def _entries(opened: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
@@ -80,11 +87,9 @@ def _entries(opened: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
     for info in opened.infolist():
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or (path.parts[:1] and ":" in path.parts[0]):
-            raise UsageError(
-                f"the ZIP has an entry that leads out of it: {printable(info.filename)}", "nothing of it was unpacked"
-            )
+            raise _refused(texts.ZIP_LEADS_OUT, name=printable(info.filename))
         if info.flag_bits & 1:
-            raise UsageError(f"{printable(info.filename)} in the ZIP has a password", "pack it without one")
+            raise _refused(texts.ZIP_PASSWORD, name=printable(info.filename))
         if not info.is_dir() and "__MACOSX" not in path.parts and not path.name.startswith("."):
             found[path] = info
     return found
@@ -100,9 +105,7 @@ def _labelled(opened: zipfile.ZipFile, entries: dict[PurePosixPath, zipfile.ZipI
         return
     chosen = [(path, label) for path in entries if (label := _folder_label(path))]
     if not chosen:
-        raise UsageError(
-            "the ZIP has no folders called real and fake, and no MANIFEST.csv", "sort its files into real/ and fake/"
-        )
+        raise _refused(texts.ZIP_NO_LABELS)
     for path, label in chosen:
         with opened.open(entries[path]) as file:
             yield str(path), {"label": label}, file  # type: ignore[misc]
@@ -123,13 +126,14 @@ def _by_manifest(
         lines = text.decode("utf-8-sig").splitlines()
         rows = list(csv.DictReader(lines))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{manifest} in the ZIP is not a CSV in UTF-8: {error}") from None
+        raise UsageError(texts.MANIFEST_NO_CSV.format(manifest=manifest, error=error)) from None
     if len(text) > MANIFEST_BYTES or not rows or not {"path", "label"} <= set(rows[0]):
-        raise UsageError(f"{manifest} in the ZIP needs the columns path and label, and a row for each file")
+        raise UsageError(texts.MANIFEST_COLUMNS.format(manifest=manifest))
     for number, row in enumerate(rows, 2):
         path = manifest.parent / (row["path"] or "").strip().replace("\\", "/")
         if path not in entries:
-            raise UsageError(f"{manifest} in the ZIP, line {number}: there is no file {printable(row['path'] or '')}")
+            file_named = printable(row["path"] or "")
+            raise UsageError(texts.MANIFEST_NO_FILE.format(manifest=manifest, line=number, file=file_named))
         with opened.open(entries[path]) as file:
             yield str(path), {key: row.get(key) or "" for key in COLUMNS if key != "path"}, file  # type: ignore[misc]
 
@@ -146,15 +150,13 @@ def _write(rows: Iterable[Row], folder: Path, bounds: Bounds) -> Labelled:
                 made.left_out.append(printable(name))
                 continue
             if len(table) >= bounds.files:
-                raise UsageError(
-                    f"more than {bounds.files:,} files", "name a folder on the dashboard's machine instead"
-                )
+                raise _refused(texts.TOO_MANY, most=bounds.files)
             numbered = f"{len(table) + 1:05d}{suffix}"
             left = _copy(file, folder / numbered, left, bounds)
             made.names[numbered] = printable(name)
             table.append({"path": numbered, **labels})
         if not table:
-            raise UsageError("there are no pictures or videos in it", f"taken are {', '.join(sorted(SUFFIXES))}")
+            raise _refused(texts.NO_MEDIA, endings=", ".join(sorted(SUFFIXES)))
         with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as out:
             writer = csv.DictWriter(out, [c for c in COLUMNS if any(row.get(c) for row in table)], restval="")
             writer.writeheader()
@@ -162,8 +164,8 @@ def _write(rows: Iterable[Row], folder: Path, bounds: Bounds) -> Labelled:
         (folder / NAMES).write_text(json.dumps(made.names), encoding="utf-8")
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk of the dashboard's machine is full" if full else f"it cannot be kept: {error.strerror}"
-        raise UsageError(reason, "delete earlier evaluations, or name a folder there") from None
+        reason = texts.DISK_FULL if full else texts.NOT_KEPT.format(error=error.strerror)
+        raise UsageError(reason, texts.NOT_KEPT_HINT) from None
     return made
 
 
@@ -173,7 +175,6 @@ def _copy(file: Upload | BinaryIO, target: Path, left: int, bounds: Bounds) -> i
         while chunk := file.read(CHUNK):
             left -= len(chunk)
             if left < 0:
-                most = bounds.total_bytes / 1024**3
-                raise UsageError(f"more than {most:.3g} GiB when unpacked", "name a folder on the dashboard's machine")
+                raise _refused(texts.TOO_LARGE, most=bounds.total_bytes / 1024**3)
             out.write(chunk)
     return left

@@ -6,10 +6,11 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ui.operator_words import FIGURES, METRICS, OUTCOMES, Sign
-from ui.words import FAILED, size
+from ui import evaluation_words, operator_words
+from ui.operator_words import OUTCOMES, Sign
+from ui.words import FAILED, SPAN, size
 
-NOT_MEASURED = '<span class="um-none">not measured</span>'
+NOT_MEASURED = f'<span class="um-none">{operator_words.NOT_MEASURED}</span>'
 
 
 def state(sign: Sign, more: str = "") -> str:
@@ -75,19 +76,22 @@ def estimate(one: Mapping[str, Any] | None) -> str:
     if not one or one.get("value") is None:
         return "–"
     low, high = one.get("low"), one.get("high")
-    span = f"<small>{low:.2f} to {high:.2f}</small>" if low is not None and high is not None else ""
-    return f"{one['value']:.3f}{span}"
+    if low is None or high is None:
+        return f"{one['value']:.3f}"
+    return f"{one['value']:.3f}<small>{SPAN.format(low=f'{low:.2f}', high=f'{high:.2f}')}</small>"
 
 
 def headline(found: Mapping[str, Any]) -> str:
     """The figures of the fused score and of each detector, with intervals."""
-    head = ["", "Files", *(f"{title}<small>{meaning}</small>" for title, meaning in FIGURES.values())]
-    named = {"Together": found["overall"], **found["by_detector"]}
+    figures_of = evaluation_words.FIGURES
+    titles = (f"{title}<small>{meaning}</small>" for title, meaning in figures_of.values())
+    head = ["", evaluation_words.FILES_COLUMN, *titles]
+    named = {evaluation_words.FUSED_ROW: found["overall"], **found["by_detector"]}
     rows = []
     for name, figures in named.items():
         n = str(figures["accuracy"]["n"]) if figures else "0"
-        rows.append([escape(name), n, *(estimate(figures.get(figure)) for figure in FIGURES)])
-    return table(head, rows, "Figures with their 95 % intervals")
+        rows.append([escape(name), n, *(estimate(figures.get(figure)) for figure in figures_of)])
+    return table(head, rows, evaluation_words.FIGURES_CAPTION)
 
 
 def said(found: Mapping[str, Any]) -> str:
@@ -96,40 +100,44 @@ def said(found: Mapping[str, Any]) -> str:
     outcomes = [name for name in OUTCOMES if any(name in one for one in counts.values())]
     head = ["", *(escape(OUTCOMES[name]) for name in outcomes)]
     rows = [
-        [f"Labelled {label}", *(str(counts[label].get(name, 0)) for name in outcomes)] for label in ("real", "fake")
+        [title, *(str(counts[label].get(name, 0)) for name in outcomes)]
+        for label, title in evaluation_words.LABELLED.items()
     ]
-    return table(head, rows, "What the files were called")
+    return table(head, rows, evaluation_words.CALLED)
 
 
 def model_card(card: Mapping[str, Any]) -> str:
     """A detector with weights: method, figures, licence, robustness, where the weights come from."""
-    tags = [str(card["profile"]), *([] if card["calibrated"] else ["not calibrated"])]
+    tags = [str(card["profile"]), *([] if card["calibrated"] else [operator_words.NOT_CALIBRATED])]
     tagged = "".join(f'<span class="um-tag">{escape(tag)}</span>' for tag in [str(card["name"]), *tags])
     plain = [one for one in card["metrics"] if not one.get("perturbation")]
     perturbed = [one for one in card["metrics"] if one.get("perturbation")]
     facts = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in _facts(card) if value)
     return (
         f'<section class="um-card" data-detector="{escape(str(card["name"]))}"><h3>{escape(card["title"])}{tagged}</h3>'
-        f"<p>{escape(card['looks_at'])}</p><h4>Measured</h4>{_measured(plain)}"
-        f'<h4>Under compression, noise, blur</h4>{_robust(perturbed)}<dl class="um-facts">{facts}</dl></section>'
+        f"<p>{escape(card['looks_at'])}</p><h4>{operator_words.MEASURED}</h4>{_measured(plain)}"
+        f'<h4>{operator_words.ROBUST}</h4>{_robust(perturbed)}<dl class="um-facts">{facts}</dl></section>'
     )
 
 
 def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    paper = f"{escape(str(card['paper']))}, {card['year']}"
+    titles = operator_words.CARD
+    paper = escape(operator_words.CARD_PAPER.format(paper=card["paper"], year=card["year"]))
     if str(card["url"]).startswith("https://"):
         paper = f'<a href="{escape(card["url"])}" target="_blank" rel="noopener">{paper}</a>'
-    weights = escape(str(card["weights"]).partition("@")[0])
-    made = f", made {escape(str(card['date']))}" if card.get("date") else ""
-    large = f", {size(int(card['bytes']))}" if card.get("bytes") else ""
+    weights = [str(card["weights"]).partition("@")[0], operator_words.CARD_PARAMETERS.format(count=card["parameters"])]
+    if card.get("bytes"):
+        weights.append(size(int(card["bytes"])))
+    if card.get("date"):
+        weights.append(operator_words.CARD_MADE.format(date=card["date"]))
     return [
-        ("Paper", paper),
-        ("Weights", f"{weights}, {card['parameters']:,} parameters{large}{made}"),
-        ("sha256", f"<code>{escape(str(card.get('sha256', '')))}</code>" if card.get("sha256") else ""),
-        ("Licence", escape(card["licence"])),
-        ("Trained on", escape(card["data"])),
-        ("Calibrated on", escape(str(card.get("calibration", "")))),
-        ("Limits", escape(card["limits"])),
+        (titles["paper"], paper),
+        (titles["weights"], escape(", ".join(weights))),
+        (titles["sha256"], f"<code>{escape(str(card.get('sha256', '')))}</code>" if card.get("sha256") else ""),
+        (titles["licence"], escape(card["licence"])),
+        (titles["data"], escape(card["data"])),
+        (titles["calibration"], escape(str(card.get("calibration", "")))),
+        (titles["limits"], escape(card["limits"])),
     ]
 
 
@@ -139,12 +147,16 @@ def _measured(metrics: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
             escape(str(one["set"])) + (f"<small>{escape(str(one['note']))}</small>" if one.get("note") else ""),
-            f'<span class="um-figure">{escape(METRICS.get(str(one["metric"]), str(one["metric"])))}</span> '
-            f"{estimate(one)}<small>n = {one['n']:,}</small>",
+            f'<span class="um-figure">{escape(_metric(one))}</span> '
+            f"{estimate(one)}<small>{operator_words.MEASURED_OF.format(count=one['n'])}</small>",
         ]
         for one in metrics
     ]
-    return table(["Measured on", "Value, 95 % interval"], rows, "Measured figures")
+    return table(operator_words.MEASURED_HEAD, rows, operator_words.MEASURED_CAPTION)
+
+
+def _metric(one: Mapping[str, Any]) -> str:
+    return operator_words.METRICS.get(str(one["metric"]), str(one["metric"]))
 
 
 def _robust(metrics: Sequence[Mapping[str, Any]]) -> str:
@@ -160,4 +172,4 @@ def _robust(metrics: Sequence[Mapping[str, Any]]) -> str:
         [f"{escape(metric)}<small>{escape(where)}</small>", *(found.get(step, NOT_MEASURED) for step in steps)]
         for (where, metric), found in cells.items()
     ]
-    return table(head, rows, "Robustness: figures after each step")
+    return table(head, rows, operator_words.ROBUST_CAPTION)

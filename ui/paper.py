@@ -12,8 +12,9 @@ from fpdf import FPDF
 from fpdf.enums import MethodReturnValue, WrapMode, XPos, YPos
 from fpdf.fonts import TTFFont
 
-from ui.plots import PALETTE
-from ui.words import clock
+from ui.palette import PALETTE
+from ui.report_words import LANGUAGE, PAGE_OF, PICTURE_ALT
+from ui.words import FAKE, REAL, clock
 
 MARGIN, BOTTOM = 18.0, 20.0
 INK, SOFT, LINE, GROUND = "#1c2230", "#6a7280", "#dfe2e8", "#f6f7f9"
@@ -41,7 +42,7 @@ class Paper(FPDF):
         self.set_margins(MARGIN, MARGIN, MARGIN)
         self.set_auto_page_break(True, BOTTOM)
         self.set_title(title)
-        self.set_lang("en")
+        self.set_lang(LANGUAGE)
         self.set_creator("unmask")
         self.add_font("sans", "", _font("Regular"))
         self.add_font("sans", "B", _font("Semibold"))
@@ -54,7 +55,7 @@ class Paper(FPDF):
         self.set_y(-13)
         self.text_style(8, SOFT)
         self.cell(self.epw - 20, 5, self.safe(self.foot))
-        self.cell(20, 5, f"{self.page_no()} of {{nb}}", align="R")
+        self.cell(20, 5, PAGE_OF.format(page=self.page_no(), pages="{nb}"), align="R")
 
     def safe(self, text: str) -> str:
         """Characters that the font lacks become question marks; the JSON inside the PDF has them all."""
@@ -125,8 +126,8 @@ class Paper(FPDF):
         self.circle(left + score * width, y + 1.3, 2.5, style="FD")
         self.set_y(y + 5)
         self.text_style(8, SOFT)
-        self.cell(width / 2, 4, "real")
-        self.cell(width / 2, 4, "fake", align="R", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        self.cell(width / 2, 4, REAL)
+        self.cell(width / 2, 4, FAKE, align="R", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
     def facts(self, rows: Sequence[tuple[str, str]]) -> None:
         """Names and values in two columns."""
@@ -148,7 +149,7 @@ class Paper(FPDF):
         self.set_line_width(0.15)
         self.set_draw_color(LINE)
         self.text_style(7.5, SOFT)
-        for value, label in ((0.0, "real"), (0.5, "0.5"), (1.0, "fake")):
+        for value, label in ((0.0, REAL), (0.5, "0.5"), (1.0, FAKE)):
             y = top + (1 - value) * height
             self.line(left, y, left + width, y)
             self.set_xy(MARGIN, y - 2)
@@ -200,7 +201,8 @@ class Paper(FPDF):
                 self.room(side + 7)
                 top = self.get_y()
             x = MARGIN + column * (side + gap)
-            self.image(io.BytesIO(content), x, top, side, side, alt_text=f"{alt}, {caption}", keep_aspect_ratio=True)
+            told = PICTURE_ALT.format(alt=alt, caption=caption)
+            self.image(io.BytesIO(content), x, top, side, side, alt_text=told, keep_aspect_ratio=True)
             self.set_xy(x, top + side + 0.5)
             self.text_style(8, SOFT)
             if (wide := self.get_string_width(self.safe(caption)) + 1) > side:

@@ -15,12 +15,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from detectors.result import AnalysisResult
 from preprocessing.errors import MediaError
+from ui import report_words
 from ui.cards import STYLE, crops, facts, notices, verdict_card
 from ui.errors import UsageError
 from ui.media_signs import encoding_signs
-from ui.plots import DASHES, PALETTE
-from ui.report_view import HOW_TO_READ, VERIFY, Person, Weights, people, weights_used
-from ui.words import RE_ENCODED, clock, printable, probability
+from ui.palette import DASHES, PALETTE
+from ui.report_view import Person, Weights, numbered, people, weights_used
+from ui.words import RE_ENCODED, TOGETHER, clock, printable, probability
 
 if TYPE_CHECKING:
     from detectors.result import Analysis
@@ -75,7 +76,12 @@ class Report:
     @property
     def title(self) -> str:
         """The file's name, or how many there are."""
-        return self.answers[0]["name"] if len(self.answers) == 1 else f"{len(self.answers)} files"
+        return self.answers[0]["name"] if len(self.answers) == 1 else self.count
+
+    @property
+    def count(self) -> str:
+        """How many files there are, in words."""
+        return numbered(len(self.answers), report_words.FILES)
 
     @property
     def weights(self) -> list[Weights]:
@@ -90,7 +96,7 @@ class Report:
             "unmask": version("unmask-forensics"),
             "settings": self.settings,
             "extractor": self.extractor,
-            "how_to_read": list(HOW_TO_READ),
+            "how_to_read": list(report_words.HOW_TO_READ),
             "limits": {one.detector: one.limits for one in self.weights if one.limits},
             "answers": self.answers,
         }
@@ -118,12 +124,14 @@ class Report:
             style=STYLE + (HERE / "report.css").read_text(encoding="utf-8") + _line_styles(),
             made=self.made,
             version=version("unmask-forensics"),
+            count=numbered(len(self.items), report_words.FILES),
             items=self.items,
             failed=self.failed,
             weights=self.weights,
-            how_to_read=HOW_TO_READ,
+            words=report_words,
+            together=TOGETHER,
             re_encoded=RE_ENCODED,
-            verify=VERIFY,
+            verify_command=report_words.VERIFY_COMMAND.format(file=report_words.VERIFY_FILE.format(ending="html")),
             settings=json.dumps(self.settings, indent=1),
             document=json.dumps(self.document()).replace("<", "\\u003c"),
         )
@@ -192,7 +200,8 @@ def timeline(person: Person) -> Any:
         return ""
     first, last = person.times[0], max(person.times[1], person.times[0] + 1e-3)
     ticks = [(first + (last - first) * i / 4, clock(first + (last - first) * i / 4)) for i in range(5)]
-    chart = Chart(Scale(first, last, ticks, "time"), share("score, 0 real to 1 fake"), "scores over time", 860, 240)
+    across = Scale(first, last, ticks, report_words.TIMELINE_TIME)
+    chart = Chart(across, share(report_words.TIMELINE_SCORE), report_words.TIMELINE_ALT, 860, 240)
     chart.line([(first, person.threshold), (last, person.threshold)], "threshold")
     for number, (name, points) in enumerate(person.series.items()):
         chart.line(points, line_of(number), name)

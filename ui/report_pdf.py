@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING, Any
 from fpdf.enums import TableBordersLayout
 from fpdf.fonts import FontFace
 
+from ui import report_words as texts
 from ui.cards import fact_rows, notice_lines
 from ui.paper import GROUND, INK, LINE, MARGIN, SOFT, Paper
 from ui.report_verify import ATTACHMENT
-from ui.report_view import HOW_TO_READ, VERIFY, Person, Weights
-from ui.words import FAILED, RE_ENCODED, VERDICTS, Wording, between, percent, printable, probability
+from ui.report_view import Person, Weights
+from ui.words import FAILED, RE_ENCODED, TOGETHER, VERDICTS, Wording, between, percent, printable, probability
 
 if TYPE_CHECKING:
     from ui.report import Item, Report
 
-NOTICE = "#d98e04"
+NOTICE = "#c47f03"
 
 
 def pdf(report: Report) -> bytes:
     """The whole report; every item begins on a page of its own."""
-    paper = Paper(f"unmask: {report.title}", f"Analysis by unmask {version('unmask-forensics')} · {report.made}")
-    paper.words("Analysis by unmask", 17, bold=True)
-    count = f"{len(report.answers)} file{'' if len(report.answers) == 1 else 's'}"
-    paper.words(f"{report.made} · unmask {version('unmask-forensics')} · {count}", 9.5, SOFT, after=4)
+    made_by = {"version": version("unmask-forensics"), "made": report.made}
+    paper = Paper(texts.PAGE_TITLE.format(title=report.title), texts.FOOT.format(**made_by))
+    paper.words(texts.HEADING, 17, bold=True)
+    paper.words(texts.ABOUT.format(files=report.count, **made_by), 9.5, SOFT, after=4)
     for number, item in enumerate(report.items):
         if number:
             paper.add_page()
@@ -38,11 +39,13 @@ def pdf(report: Report) -> bytes:
         paper.ln_at(4)
         _title(paper, name, FAILED, reason, "")
     _weights(paper, report.weights)
-    paper.heading("How to read this")
-    for paragraph in HOW_TO_READ:
+    paper.heading(texts.HOW_TO_READ_HEAD)
+    for paragraph in texts.HOW_TO_READ:
         paper.words(paragraph, 9.5, after=2)
-    paper.words(f"{VERIFY} unmask scan --verify THIS.pdf ({ATTACHMENT} is attached to this PDF).", 9.5, after=2)
-    paper.heading("Settings", keep=14)
+    command = texts.VERIFY_COMMAND.format(file=texts.VERIFY_FILE.format(ending="pdf"))
+    told = texts.VERIFY_ATTACHED.format(verify=texts.VERIFY, command=command, attachment=ATTACHMENT)
+    paper.words(told, 9.5, after=2)
+    paper.heading(texts.SETTINGS, keep=14)
     paper.words(" · ".join(f"{key} {value}" for key, value in _flat(report.settings)), 8, SOFT)
     document = json.dumps(report.document(), indent=1).encode()
     paper.embed_file(
@@ -62,7 +65,7 @@ def _item(paper: Paper, item: Item) -> None:
     if result.score is not None:
         low, high = result.interval or (result.score, result.score)
         span = between(result.interval, percent)
-        told = f"Probability of manipulation {number}{f', interval {span}' if span else ''}; the line is the threshold."
+        told = (texts.GAUGE_INTERVAL if span else texts.GAUGE).format(score=number, span=span)
         paper.words(told, 9.5, SOFT, after=1)
         paper.gauge(result.score, low, high, result.threshold, words.colour)
     paper.ln_at(2)
@@ -72,7 +75,7 @@ def _item(paper: Paper, item: Item) -> None:
         paper.bullet(line, NOTICE)
     for person in item.people:
         _person(paper, person)
-    paper.heading("The media")
+    paper.heading(texts.THE_MEDIA)
     paper.facts(fact_rows(result))
     paper.ln_at(1)
     paper.words(RE_ENCODED, 10, bold=True, after=1)
@@ -121,19 +124,19 @@ def _person(paper: Paper, person: Person) -> None:
         paper.curves(person.series, *person.times, person.threshold)
     if person.heatmaps and all(len(pictures) == 1 for pictures in person.heatmaps.values()):
         paper.room(52)
-        paper.words("Where the detectors look", 10, bold=True, after=1.5)
+        paper.words(texts.WHERE, 10, bold=True, after=1.5)
         firsts = [(pictures[0][0], f"{name} · {pictures[0][1]}") for name, pictures in person.heatmaps.items()]
-        paper.pictures(firsts, "face with the heatmap of a detector")
+        paper.pictures(firsts, texts.HEATMAP_ALT)
         told = [f"{name}: {person.made[name]}" for name in person.heatmaps if name in person.made]
         if told:
             paper.words(f"{'; '.join(told)}.", 8, SOFT, after=1)
         return
     for name, pictures in person.heatmaps.items():
         paper.room(52)
-        paper.words(f"Where {name} looks", 10, bold=True, after=1.5)
+        paper.words(texts.WHERE_ONE.format(name=name), 10, bold=True, after=1.5)
         if name in person.made:
             paper.words(f"{person.made[name][:1].upper()}{person.made[name][1:]}.", 8, SOFT, after=1.5)
-        paper.pictures(pictures, f"face with the heatmap of {name}")
+        paper.pictures(pictures, texts.HEATMAP_ALT_ONE.format(name=name))
 
 
 def _scores(paper: Paper, person: Person, left: float) -> None:
@@ -149,7 +152,7 @@ def _scores(paper: Paper, person: Person, left: float) -> None:
         headings_style=FontFace(color=SOFT),
     ) as table:  # fmt: skip
         heading = table.row()
-        for name in ("Detector", "Score", "Moves the verdict", "Weights"):
+        for name in texts.SCORES_HEAD:
             heading.cell(name)
         for one in person.rows:
             row = table.row()
@@ -159,21 +162,20 @@ def _scores(paper: Paper, person: Person, left: float) -> None:
             row.cell(paper.safe("\n".join(filter(None, (one.status, one.weights)))))
         if person.fused:
             row = table.row()
-            for text in ("together", person.fused, "", person.interval):
+            for text in (TOGETHER, person.fused, "", person.interval):
                 row.cell(text, style=bold)
     paper.set_left_margin(MARGIN)
 
 
 def _weights(paper: Paper, weights: list[Weights]) -> None:
     if weights:
-        paper.heading("The weights, and what limits them")
+        paper.heading(texts.WEIGHTS)
     for one in weights:
         paper.room(18)
         paper.words(one.detector, 10, bold=True, after=0.5)
         if one.limits:
             paper.words(one.limits, 9.5, after=0.5)
-        licence = f" · {one.licence}" if one.licence else ""
-        paper.words(f"{one.name} · sha256 {one.sha256}{licence}", 8, SOFT, after=2.5)
+        paper.words(one.sum, 8, SOFT, after=2.5)
 
 
 def _flat(settings: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -181,4 +183,4 @@ def _flat(settings: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]
         if isinstance(value, dict):
             yield from _flat(value, f"{above}{key}.")
         else:
-            yield above + key, "all" if value is None else value
+            yield above + key, texts.SETTING_ALL if value is None else value

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from detectors.result import AnalysisResult, FaceResult
+from detectors.result import AnalysisResult, FaceResult, Heatmap
+from ui import report_words as texts
 from ui.overlay import overlay_jpeg
 from ui.words import (
+    INTERVAL,
     MAP_KINDS,
     STATUS,
     agreement_words,
@@ -17,20 +19,6 @@ from ui.words import (
     probability,
     quality_words,
 )
-
-HOW_TO_READ = (
-    "A score is the probability that a face is manipulated, 0 real to 1 fake, as calibrated on the data that each"
-    " detector's card names. It is evidence, not proof: detectors miss what they were not trained for, and are wrong on"
-    " some real faces.",
-    "“No sign of manipulation found” and “no face found” are not findings that the media is real. Content credentials"
-    " and what a file says of its making are shown beside the score and do not enter it.",
-    "A heatmap shows where in the face a detector found what speaks for a manipulation; brighter is more. Maps that a"
-    " method makes itself are called its own; of LRNet the landmarks that move its score are drawn; the others are by"
-    " Grad-CAM, which is coarse and no proof that the marked pixels were changed.",
-    "The sha256 sums name the exact bytes that were analysed and the exact weights: with the same files and weights the"
-    " same version gives the same scores.",
-)
-VERIFY = "To run it again, with this report and the files at hand:"
 
 
 @dataclass(frozen=True)
@@ -74,6 +62,12 @@ class Weights:
     licence: str = ""
     limits: str = ""
 
+    @property
+    def sum(self) -> str:
+        """Name, sum and licence in one line."""
+        words = texts.WEIGHTS_SUM_LICENCE if self.licence else texts.WEIGHTS_SUM
+        return words.format(name=self.name, sha256=self.sha256, licence=self.licence)
+
 
 def people(
     result: AnalysisResult, artifacts: Mapping[str, bytes], maps: Mapping[str, str] | None = None
@@ -86,6 +80,7 @@ def people(
 def _person(
     result: AnalysisResult, face: FaceResult, artifacts: Mapping[str, bytes], maps: Mapping[str, str]
 ) -> Person:
+    moving = result.media.kind == "video"
     rows = [
         Row(
             name,
@@ -96,16 +91,14 @@ def _person(
         )
         for name, score in sorted(face.detectors.items())
     ]
-    span = f"{clock(face.times[0])} to {clock(face.times[1])}, " if result.media.kind == "video" else ""
-    quality = f"; {', '.join(quality_words(face))}" if face.quality else ""
     span_of_score = between(face.interval)
     return Person(
-        title="The face" if len(result.faces) == 1 else f"Person {face.track}",
-        span=f"{span}{face.frames} frame{'s' if face.frames != 1 else ''}{quality}",
+        title=texts.THE_FACE if len(result.faces) == 1 else texts.PERSON.format(track=face.track),
+        span=_span(face, moving),
         thumbnail=artifacts.get(face.thumbnail or ""),
         rows=rows,
         fused=probability(face.fused) if face.fused is not None else "",
-        interval=f"interval {span_of_score}" if span_of_score else "",
+        interval=INTERVAL.format(span=span_of_score) if span_of_score else "",
         times=face.times,
         threshold=result.threshold,
         agreement=agreement_words(face),
@@ -114,19 +107,34 @@ def _person(
             for name, score in sorted(face.detectors.items())
             if len(score.frame_scores) > 1
         },
-        heatmaps=_heatmaps(face, result.media.kind == "video", artifacts),
+        heatmaps=_heatmaps(face, moving, artifacts),
         made={name: MAP_KINDS[maps[name]] for name in sorted(face.detectors) if maps.get(name) in MAP_KINDS},
     )
 
 
+def _span(face: FaceResult, moving: bool) -> str:
+    """From when to when, in how many frames, and what is wrong with the face."""
+    told = numbered(face.frames, texts.FRAMES)
+    if moving:
+        told = texts.SPAN.format(first=clock(face.times[0]), last=clock(face.times[1]), frames=told)
+    return texts.QUALITY.format(span=told, quality=", ".join(quality_words(face))) if face.quality else told
+
+
+def numbered(count: int, words: tuple[str, str]) -> str:
+    """A number with the words for one, or for any other."""
+    one, other = words
+    return (one if count == 1 else other).format(count=count)
+
+
 def _heatmaps(face: FaceResult, moving: bool, artifacts: Mapping[str, bytes]) -> dict[str, list[tuple[bytes, str]]]:
-    def when(time: float) -> str:
-        return f"{clock(time)} · " if moving else ""
+    def caption(one: Heatmap) -> str:
+        score = texts.SCORE.format(score=probability(one.score))
+        return f"{clock(one.time)} · {score}" if moving else score
 
     found = {}
     for name, score in sorted(face.detectors.items()):
         pictures = [
-            (overlay_jpeg(artifacts[one.crop], artifacts[one.map]), f"{when(one.time)}score {probability(one.score)}")
+            (overlay_jpeg(artifacts[one.crop], artifacts[one.map]), caption(one))
             for one in sorted(score.heatmaps, key=lambda one: one.time)
             if one.crop in artifacts and one.map in artifacts
         ]

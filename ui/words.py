@@ -38,7 +38,7 @@ VERDICTS: dict[Verdict, Wording] = {
     "inconclusive": Wording(
         "Inconclusive",
         "The evidence does not carry a verdict either way.",
-        "#d98e04",
+        "#c47f03",
         "yellow",
         "◆",
     ),
@@ -90,10 +90,13 @@ def percent(value: float) -> str:
     return f"{round(min(max(value, 0.01), 0.99) * 100)} %"
 
 
+SPAN = "{low} to {high}"
+
+
 def between(interval: tuple[float, float] | None, said: Callable[[float], str] = probability) -> str:
     """ "0.81 to 0.97", as `said` says each; "" where both ends read alike: "0.99 to 0.99" would sound sure."""
     low, high = map(said, interval) if interval is not None else ("", "")
-    return f"{low} to {high}" if low != high else ""
+    return SPAN.format(low=low, high=high) if low != high else ""
 
 
 def score_with_interval(result: AnalysisResult) -> str:
@@ -133,6 +136,39 @@ def codec_words(codec: str) -> str:
     return CODECS.get(codec.lower(), codec)
 
 
+REFERENCES = {
+    "real": "real portrait",
+    "sbi": "self-blend",
+    "mouth": "changed mouth",
+    "resolution": "lowered resolution",
+    "swap_triangles": "face swap",
+    "swap_lowres": "low-resolution swap",
+    "reenact_face": "reenactment",
+    "rendered_face": "face drawn by a network",
+    "rendered_whole": "picture drawn by a network",
+}
+"""The kinds of reference faces (detectors.gallery)."""
+THIS_FACE = "this face"
+NEAREST = (
+    "Nearest of the references: {kinds}. The nearest is {distance:.1f} times as far as a reference is from its own "
+    "nearest; far beyond 1, the face is unlike all of them."
+)
+
+TOGETHER = "together"
+"""The row of the fused score."""
+REAL, FAKE = "real", "fake"
+AXIS_REAL, AXIS_FAKE = "0 real", "1 fake"
+AXIS_NO_SCORE = "no score"
+AXIS_TOGETHER_SPAN = "together {score}, interval {low} to {high}"
+AXIS_LOG_ODDS = "{name} {value:+.2f} log-odds"
+AXIS_OF_FILE = "{file}: {score}"
+TO_REAL, TO_FAKE = "to real", "to fake"
+SECONDS = "seconds"
+TIME_POINT = "{name} {score} at {clock}, frame {frame}"
+LANDMARKS_FORMS = ("as found", "after calibration")
+PIXELS_OF = "pixels of {side}"
+"""A movement in the square of that side."""
+
 MAP_KINDS = {
     "native": "its own map",
     "landmarks": "the landmarks that move its score",
@@ -143,6 +179,50 @@ DRAWN_SCORE = "score {score} (1 = fake)"
 DRAWN_PERSON = "person {track}: {score} (1 = fake)"
 """Drawn into the media: the drawing has no letters but ASCII."""
 RE_ENCODED = "Signs of re-encoding"
+RE_ENCODED_SIGNS = {
+    "encoder": "It was written by {software}: a program encoded it, no camera.",
+    "editor": "It passed through {software}, a program for editing.",
+    "software": "It names the software {software}.",
+    "no_camera": "It names no camera and no time of recording, as after a messenger, a download or a screenshot.",
+    "compressed": "It spends few bits on a pixel: it was compressed hard, here or on its way.",
+    "screen": "It is a PNG: cameras write JPEG or HEIC, screenshots and programs write PNG.",
+}
+RE_ENCODED_NONE = "None was found. An earlier encoding can still hide behind a later one of better quality."
+
+PROBABILITY = "probability of manipulation"
+INTERVAL = "interval {span}"
+GAUGE_ALT = "score {score}, 0 real to 1 fake, threshold {threshold}"
+GAUGE_ALT_INTERVAL = "score {score}, 0 real to 1 fake, interval {span}, threshold {threshold}"
+DECIDING_FACE = "The deciding face: {quality}."
+FACTS = {
+    "kind": "Kind",
+    "size": "Size",
+    "length": "Length",
+    "frames": "Frames looked at",
+    "people": "People",
+    "took": "Analysed in",
+    "sha256": "sha256",
+    "credentials": "Content credentials",
+}
+"""What a card says of the media and of the analysis."""
+MEDIA_KINDS = {"image": "image", "video": "video", "landmarks": "landmarks"}
+"""What a file can hold."""
+FACT_KIND = "{kind}, {container}"
+FACT_KIND_CODEC = "{kind}, {container} ({codec})"
+FACT_SIZE = "{width} × {height} pixels"
+FACT_LENGTH_RATE = "{length} at {rate:.4g} frames a second"
+FACT_TOOK = "{seconds:.1f} s"
+METADATA = {
+    "camera": "Camera",
+    "software": "Software",
+    "taken": "Taken",
+    "author": "Author",
+    "copyright": "Copyright",
+    "description": "Description",
+    "location": "Location",
+}
+"""What a file says of itself, by the names of preprocessing.media.metadata."""
+BY_THE_FILE = "{name}, by the file"
 
 
 def deciding_face(result: AnalysisResult) -> FaceResult | None:
@@ -171,6 +251,7 @@ CREDENTIALS = {
 }
 
 
+CREDENTIAL_DETAILS = {"signer": "signed by {name}", "made_with": "made with {name}"}
 CREDENTIAL_QUESTIONS = ("present", "valid", "trusted")
 CREDENTIAL_ANSWERS = {
     "none": ("no", "–", "–"),
@@ -181,13 +262,14 @@ CREDENTIAL_ANSWERS = {
     "not checked": ("not checked", "–", "–"),
 }
 """By what was found: the answers to the questions that a reader has of content credentials."""
+ANSWERS = {"yes": "yes", "no": "no", "not known": "not known", "not checked": "not checked", "–": "–"}
+"""How these are said."""
 
 
 def credentials_words(provenance: Mapping[str, str]) -> str:
     """Content credentials (C2PA) in one line."""
     words = CREDENTIALS.get(provenance.get("status", "not checked"), provenance.get("status", ""))
-    more = [f"{title} {provenance[key]}" for key, title in (("signer", "signed by"), ("made_with", "made with"))
-            if provenance.get(key)]  # fmt: skip
+    more = [said.format(name=provenance[key]) for key, said in CREDENTIAL_DETAILS.items() if provenance.get(key)]
     return "; ".join([words, *more])
 
 
@@ -226,7 +308,7 @@ def agreement_words(face: FaceResult) -> str:
         return ALONE.format(name=next(iter(said)))
     fake = sum(score >= 0.5 for score in said.values())
     if fake in (0, len(said)):
-        return AGREE.format(count=len(said), side="fake" if fake else "real")
+        return AGREE.format(count=len(said), side=FAKE if fake else REAL)
     low, high = probability(min(said.values())), probability(max(said.values()))
     return DISAGREE.format(fake=fake, count=len(said), real=len(said) - fake, low=low, high=high)
 

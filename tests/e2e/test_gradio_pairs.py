@@ -50,17 +50,17 @@ def test_two_files_are_answered_side_by_side(page: Any) -> None:
         page.locator("input[type=file]:not([accept])").first.set_input_files(FOLDER / name)
         expect(page.locator("input[type=file]:not([accept])")).to_have_count(left)
     page.locator("button:visible", has_text="Compare").last.click()
-    page.locator(".js-plotly-plot:visible").wait_for()
+    page.locator(".um-axis:visible").wait_for()
     said = page.locator("[data-verdict]:visible").all_inner_texts()
     assert len(said) == 2 and "astronaut-real.jpg" in said[0] and "astronaut-fake.jpg" in said[1]
-    assert "mesonet" in page.locator(".js-plotly-plot:visible").inner_text()
+    assert "mesonet" in page.locator(".um-axis:visible").inner_text()
 
 
 def test_a_fake_is_made_and_both_are_asked_about(page: Any) -> None:
     page.get_by_role("tab", name="Make a fake").click()
     page.locator("input[type=file][accept*='image/*']").last.set_input_files(PORTRAIT)
     page.locator("button:visible", has_text="Make a fake and ask").click()
-    page.locator(".js-plotly-plot:visible").wait_for()
+    page.locator(".um-axis:visible").wait_for()
     said = page.locator("[data-verdict]:visible").all_inner_texts()
     assert len(said) == 2 and "astronaut-real.png" in said[0] and f"astronaut-real {KINDS[0]}.png" in said[1]
     assert page.locator(".um-crops img:visible, .um-made img:visible").count() >= 1

@@ -94,7 +94,7 @@ def test_the_dashboard_takes_a_video_and_shows_verdict_scores_timeline_and_heatm
     for name, pictures in sorted(mapped.items(), key=lambda item: item[1]):
         page.get_by_role("radiogroup", name="Where it looks").get_by_text(name, exact=True).click()
         expect(page.locator(".um-crops img")).to_have_count(pictures)
-    chart = page.locator(".js-plotly-plot").first
+    chart = page.locator(".um-axis").first
     chart.wait_for()
     assert "mesonet" in chart.inner_text() and "lrnet" in chart.inner_text()
     assert_fits_a_phone(page)
@@ -104,13 +104,12 @@ def test_the_dashboard_takes_a_video_and_shows_verdict_scores_timeline_and_heatm
     page.wait_for_function("b => document.querySelector('.um-crops img').src !== b", arg=before)
     for heading in ("How the landmarks move", "Content credentials (C2PA)", "Signs of re-encoding"):
         page.get_by_role("heading", name=heading).wait_for()
-    chart = page.locator(".js-plotly-plot").filter(has_text="seconds").first
+    chart = page.locator(".um-time").filter(has_text="seconds").first
     chart.scroll_into_view_if_needed()
-    where = chart.locator(".point").nth(3).bounding_box()
-    page.mouse.move(where["x"] + where["width"] / 2, where["y"] + where["height"] / 2)
-    chart.locator(".hovertext").first.wait_for()
-    page.mouse.down()
-    page.mouse.up()
+    point = chart.locator("[data-at]").nth(3)
+    assert result.faces[0].detectors.keys() & set(point.locator("title").text_content().split())
+    where = point.locator("circle").bounding_box()
+    page.mouse.click(where["x"] + where["width"] / 2, where["y"] + where["height"] / 2)
     told = page.locator("p[role=status]").filter(has_text="says")
     told.wait_for()
     minutes, seconds = re.match(r"(\d+):(\d+\.\d)", told.inner_text()).groups()
@@ -248,8 +247,8 @@ def test_the_gradio_demo_takes_a_video_and_shows_the_verdict(page: Any, pages: P
     result = pages.answer(video.name)
     assert card.get_attribute("data-verdict") == result.verdict
     assert VERDICTS[result.verdict].title in card.inner_text()
-    page.locator(".js-plotly-plot:visible").first.wait_for()
-    assert "mesonet" in page.locator(".js-plotly-plot:visible").first.inner_text()
+    page.locator(".um-time:visible").first.wait_for()
+    assert "mesonet" in page.locator(".um-axis:visible").first.inner_text()
     page.locator(".um-crops img:visible").first.wait_for()
     assert_fits_a_phone(page)
 

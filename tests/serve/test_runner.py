@@ -39,8 +39,8 @@ class AwayStore(JobStore):
     def fail(self, *args: Any) -> Any:
         return self._ask("fail", *args)
 
-    def give_back(self, *args: Any) -> Any:
-        return self._ask("give_back", *args)
+    def give_back(self, *args: Any, **more: Any) -> Any:
+        return self._ask("give_back", *args, *more.values())
 
 
 class SlowRunner(JobRunner):
@@ -120,10 +120,10 @@ def test_analyses_are_given_back_one_by_one_even_where_the_store_refuses(store: 
     first, second = queued(store), queued(store)
     refuse = {first}
 
-    def give_back(job_id: str, owner: str) -> bool:
+    def give_back(job_id: str, owner: str, counted: bool) -> bool:
         if job_id in refuse:
             raise sa.exc.OperationalError("", None, Exception("database is locked"))
-        return JobStore.give_back(store, job_id, owner)
+        return JobStore.give_back(store, job_id, owner, counted)
 
     async def work() -> None:
         made = runner(store, tmp_path)
@@ -137,3 +137,4 @@ def test_analyses_are_given_back_one_by_one_even_where_the_store_refuses(store: 
     asyncio.run(asyncio.wait_for(work(), 20))
     found = {job_id: store.get(job_id) for job_id in (first, second)}
     assert [job.status for job in found.values() if job] == ["running", "queued"]
+    assert [job.attempts for job in found.values() if job] == [1, 0], "to be stopped with its runner costs no attempt"

@@ -105,12 +105,15 @@ def test_a_job_that_kills_its_runners_fails_with_the_reason(store: JobStore) -> 
     assert failed.error.code == "interrupted" and "2 times" in failed.error.reason
 
 
-def test_an_interrupted_job_is_queued_again_and_the_attempt_counts(store: JobStore) -> None:
+def test_an_interrupted_job_is_queued_again_and_the_attempt_counts_but_for_a_planned_stop(store: JobStore) -> None:
     job_id = add(store)
     store.lease("a", 10, 3)
     assert store.give_back(job_id, "a")
     again = store.lease("b", 10, 3)
     assert again is not None and again.attempts == 2
+    assert store.give_back(job_id, "b", counted=False)
+    once_more = store.lease("c", 10, 3)
+    assert once_more is not None and once_more.attempts == 2, "a planned stop does not count"
 
 
 def test_a_cancelled_job_is_taken_from_its_runner_and_keeps_no_result(store: JobStore) -> None:

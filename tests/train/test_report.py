@@ -2,18 +2,20 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from evaluation_rows import row
 
 from preprocessing.perturb import Step
+from train import report as report_folder
 from train.evaluate import report
 from train.levels import examples
 from train.report import render
 from train.report.curves import probit, ranking_charts
 from train.report.pictures import Picture, worst
-from train.report.svg import Chart, share
+from train.report.svg import Chart, series, share
 from train.robustness import grid
 
 
@@ -118,3 +120,11 @@ def test_two_equal_normals_make_a_straight_det_curve() -> None:
     inside = (points[:, 0] > 80) & (points[:, 0] < 330) & (points[:, 1] > 30) & (points[:, 1] < 240)
     x, y = points[inside].T
     assert np.corrcoef(x, y)[0, 1] > 0.99 and probit(0.975) == pytest.approx(1.96, abs=1e-3)
+
+
+def test_lines_are_told_apart_without_their_colours() -> None:
+    lines = [tuple(series(index).split()) for index in range(56)]
+    assert len(set(lines)) == 56 and len({dash for _, dash in lines[:7]}) == 7
+    style = (Path(report_folder.__file__).parent / "page.css").read_text()
+    patterns = dict(re.findall(r"\.(d\d) { stroke-dasharray: ([\d ]+); }", style))
+    assert set(patterns) | {"d0"} == {dash for _, dash in lines} and len(set(patterns.values())) == len(patterns)

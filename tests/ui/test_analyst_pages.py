@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit_pages import Open, finished, text
 
 from detectors.result import AnalysisResult
-from ui import plots
+from ui import timeline
 from ui.client import ApiError
 from ui.dashboard import compare_page, files, history_page, people, result_view, texts
 
@@ -126,19 +126,14 @@ def test_pictures_are_fetched_ahead_of_the_person_who_is_shown(monkeypatch: pyte
 
 
 def test_each_click_moves_the_player_also_the_second_on_the_same_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = result()
-    figure = plots.timeline_figure(made, made.faces[0])
-    assert figure is not None
+    points = timeline.points_of(result().faces[0])
     state: dict[str, Any] = {}
     monkeypatch.setattr(people.st, "session_state", state)
-    point = {"selection": {"points": [{"customdata": list(figure.data[0].customdata[1])}]}}
-    state["time-k"] = {"selection": {"points": []}}
-    people._clicked("k")
-    assert "at-k" not in state, "nothing was chosen yet"
-    for number, chosen in enumerate((point, {"selection": {"points": []}}, point), 1):
-        state["time-k"] = chosen
-        people._clicked("k")
-        assert (state["at-k"].time, state["at-k"].number) == (0.5, number)
+    for wish in (1, 2):
+        people._clicked("k", points, 1)
+        assert (state["at-k"].time, state["at-k"].number) == (0.5, wish)
+    people._clicked("k", points, len(points))  # of a page that has another person now
+    assert state["at-k"].number == 2
 
 
 def test_every_moment_of_the_timeline_can_be_chosen_without_a_mouse(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,12 @@
 """A person's landmarks in motion, as the page draws them."""
 
+import re
+from xml.etree import ElementTree
+
 import numpy as np
 
 from detectors.landmark_track import LandmarkTrack
-from ui.landmark_plot import PATH, motion_figure, paths_figure, typical_motion
+from ui.landmark_plot import PATH, motion_svg, paths_svg, typical_motion
 
 
 def track(frames: list[int]) -> LandmarkTrack:
@@ -16,18 +19,25 @@ def track(frames: list[int]) -> LandmarkTrack:
 
 
 def test_the_moment_is_shown_before_and_after_with_its_paths() -> None:
-    figure = paths_figure(track(list(range(60))), 30)
-    before, dots_before, after, dots_after = figure.data
-    assert len(dots_before.x) == len(dots_after.x) == 68
-    assert len(before.x) == 68 * (2 * PATH + 2), "each path with a break behind it"
-    assert list(after.x[: 2 * PATH + 1]) == [after.x[0]] * (2 * PATH + 1)
-    assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1], "pictures have their origin above"
+    before, after = ElementTree.fromstring(paths_svg(track(list(range(60))), 30, "68 landmarks")).findall(".//svg")
+    assert len(before.findall(".//circle")) == len(after.findall(".//circle")) == 68
+    paths = [one.find("path").get("d").split("M")[1:] for one in (before, after)]
+    assert [len(one) for one in paths] == [68, 68], "a path for each landmark"
+    assert all(path.count("L") == 2 * PATH for one in paths for path in one)
+    assert len(set(paths[1][0].split("L"))) == 1 < len(set(paths[0][0].split("L"))), "still after calibration"
+    assert before.get("viewBox") == after.get("viewBox"), "at the same scale"
 
 
 def test_no_path_and_no_motion_crosses_a_gap() -> None:
     gap = track([0, 1, 2, 9, 10])
-    assert paths_figure(gap, 2).data[0].x[3] is None
-    assert np.isnan(motion_figure(gap, 2).data[0].y[2])
+    svg = ElementTree.fromstring(paths_svg(gap, 2, "")).find(".//svg")
+    assert [one.count("L") for one in svg.find("path").get("d").split("M")[1:3]] == [2, 1]
+    lines = re.findall(r'class="um-time-line" [^>]* d="([^"]*)"', motion_svg(gap, 2, "").split("um-time-plot")[1])
+    assert [line.count("M") for line in lines] == [2, 2]
+
+
+def test_a_track_of_gaps_alone_has_an_empty_figure() -> None:
+    assert 'aria-label="none"' in motion_svg(track([0, 5, 10]), 1, "none")
 
 
 def test_the_typical_motion_tells_jitter_from_stillness() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from detectors.store import located as shipped
 from preprocessing.settings import MediaLimits
-from ui import operator_cards, operator_words
+from ui import evaluation_words, operator_cards, operator_words, training_words
 from ui.dashboard import charts
 from ui.operator_words import seconds
 
@@ -61,7 +61,7 @@ def test_the_robustness_grid_has_a_column_for_each_step_and_says_which_cell_is_m
 
 def test_the_headline_says_what_is_not_defined() -> None:
     empty = {"value": None, "low": None, "high": None, "n": 0}
-    figures = dict.fromkeys(operator_words.FIGURES, empty)
+    figures = dict.fromkeys(evaluation_words.FIGURES, empty)
     page = operator_cards.headline({"overall": figures, "by_detector": {EVIL: {}}})
     assert page.count("–") >= len(figures) and "<img" not in page and "Together" in page
 
@@ -72,9 +72,9 @@ def test_what_does_not_work_is_said_with_the_way_out_and_commands_are_shown_as_s
 
 
 def test_every_state_is_told_by_sign_and_words() -> None:
-    signs = [*operator_words.EVALUATION.values(), *operator_words.JOBS.values(), *operator_words.PARTS.values()]
+    signs = [*evaluation_words.STATES.values(), *training_words.STATES.values(), *operator_words.PARTS.values()]
     assert all(one.sign and one.title and one.title in operator_cards.state(one) for one in signs)
-    for group in (operator_words.EVALUATION, operator_words.JOBS):
+    for group in (evaluation_words.STATES, training_words.STATES):
         assert len({one.sign for one in group.values()}) == len(group)
 
 

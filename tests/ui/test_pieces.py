@@ -1,4 +1,4 @@
-"""Wording, HTML pieces, plots and overlays, which need nothing but a result."""
+"""Wording, HTML pieces and overlays, which need nothing but a result."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from PIL import Image
 from results import detector, face, media, result
 
 from detectors.result import Verdict
-from ui import cards, plots, words
+from ui import cards, words
 from ui.overlay import overlay
+from ui.palette import PALETTE
 
 
 def test_every_verdict_and_every_status_has_words() -> None:
@@ -77,36 +78,6 @@ def test_progress_marks_the_stage_that_runs() -> None:
     assert page.count('class="done"') == 2 and page.count('class="now"') == 1 and "width:50%" in page
 
 
-def test_the_score_figure_shows_each_score_the_interval_and_the_threshold() -> None:
-    made = result()
-    figure = plots.scores_figure(made, made.faces[0])
-    dots = {trace.name: trace.x[0] for trace in figure.data if trace.mode == "markers"}
-    assert dots == {"mesonet": 0.9, "lrnet": None, "together": 0.93}
-    band = next(trace for trace in figure.data if trace.mode == "lines" and trace.y[0] == "together")
-    assert list(band.x) == pytest.approx([0.83, 0.98])
-    assert [shape.x0 for shape in figure.layout.shapes] == [made.threshold]
-    assert any("does not apply" in note.text for note in figure.layout.annotations)
-
-
-def test_the_timeline_has_a_line_for_each_detector_with_several_moments() -> None:
-    made = result()
-    figure = plots.timeline_figure(made, made.faces[0])
-    assert figure is not None
-    assert [trace.name for trace in figure.data] == ["mesonet"]
-    assert list(figure.data[0].x) == [0.0, 0.5, 1.0, 1.5]
-    still = result(faces=[face(detectors={"mesonet": detector(0.5, frame_scores=[])})])
-    assert plots.timeline_figure(still, still.faces[0]) is None
-
-
-def test_contributions_point_to_fake_in_its_colour_and_to_real_in_its_own() -> None:
-    made = result()
-    figure = plots.contributions_figure(made, made.faces[0])
-    assert figure is not None
-    assert dict(zip(figure.data[0].y, figure.data[0].x, strict=True)) == {"mesonet": 2.1, "lrnet": -0.4}
-    assert list(figure.data[0].marker.color) == [words.VERDICTS["real"].colour, words.VERDICTS["fake"].colour]
-    assert plots.contributions_figure(made, face(fused=None)) is None
-
-
 def _bytes(picture: np.ndarray, kind: str) -> bytes:
     out = io.BytesIO()
     Image.fromarray(picture).save(out, kind)
@@ -139,19 +110,11 @@ def test_a_bar_tells_its_value_to_who_does_not_see_it() -> None:
     assert 'aria-label="&lt;lrnet&gt;" aria-valuemin="0" aria-valuemax="100" aria-valuenow="25"' in page
 
 
-def test_lines_are_told_apart_without_their_colours() -> None:
-    many = [f"detector {number:02}" for number in range(35)]
-    assert len(set(plots.forms(many).values())) == 35
-    scores = {name: detector(0.5) for name in many[:12]}
-    figure = plots.timeline_figure(made := result(faces=[face(detectors=scores)]), made.faces[0])
-    assert figure is not None
-    assert len({(line.marker.symbol, line.line.dash) for line in figure.data}) == 12
-
-
 @pytest.mark.parametrize("ground", ["#ffffff", "#fcfbf9", "#12141b", "#18181b"])
-def test_lines_stand_out_from_every_ground(ground: str) -> None:
+def test_lines_and_verdicts_stand_out_from_every_ground(ground: str) -> None:
     """WCAG 1.4.11: 3 to 1; the pages' grounds, light and dark."""
-    assert all(contrast(colour, ground) >= 3 for colour in plots.PALETTE)
+    said = [*words.VERDICTS.values(), words.FAILED]
+    assert all(contrast(colour, ground) >= 3 for colour in [*PALETTE, *(one.colour for one in said)])
 
 
 def contrast(one: str, other: str) -> float:
@@ -162,14 +125,6 @@ def contrast(one: str, other: str) -> float:
         linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in linear]
         found.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
     return max(found) / min(found)
-
-
-@pytest.mark.parametrize(("score", "anchor"), [(0.5, None), (0.99, "right"), (0.95, "right"), (0.85, None)])
-def test_a_scores_number_keeps_clear_of_the_thresholds_line(score: float, anchor: str | None) -> None:
-    made = result(faces=[face(fused=score, detectors={"mesonet": detector(score)})], threshold=0.98)
-    notes = plots.scores_figure(made, made.faces[0]).layout.annotations
-    assert [note.xanchor for note in notes] == [anchor] * 2
-    assert all(note.x <= min(score, 0.98) for note in notes if anchor)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from preprocessing.perturb import suites
 from ui import recipe_check
 from ui.errors import UsageError
-from ui.operator_words import SUITES
+from ui.evaluation_words import SUITES
 
 
 def test_overrides_are_a_line_each() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from results import detector, face, media, result
 
-from ui import cards, plots, words
+from ui import cards, timeline, words
 from ui.dashboard import compare_page, people, texts
 from ui.dashboard.following import Entry
-from ui.media_signs import NONE, encoding_signs
+from ui.media_signs import encoding_signs
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_reader_is_warned_of_a_small_face_and_heavy_compression_but_not_of_a_s
         ({"metadata": {"software": "Adobe Photoshop 25", "camera": "X"}}, "Adobe Photoshop 25, a program for editing"),
         ({"metadata": {}}, "names no camera"),
         ({"kind": "image", "codec": "png", "metadata": {"camera": "X"}}, "It is a PNG"),
-        ({"metadata": {"camera": "Canon EOS R5"}}, NONE),
+        ({"metadata": {"camera": "Canon EOS R5"}}, words.RE_ENCODED_NONE),
     ],
 )
 def test_signs_of_an_encoding_after_the_camera(changes: dict[str, Any], said: str) -> None:
@@ -63,16 +63,6 @@ def test_progress_names_each_detector_that_has_begun() -> None:
     page = cards.progress_card("a.mp4", "detectors", 0.5, {"<lrnet>": 0.25, "mesonet": 1.0})
     assert "&lt;lrnet&gt;" in page and "width:25%" in page and "<lrnet>" not in page
     assert "um-each" not in cards.progress_card("a.mp4", "tracking", 0.5)
-
-
-def test_files_side_by_side_have_a_form_each_and_their_names_are_harmless() -> None:
-    results = [result(faces=[face(fused=score)]) for score in (0.2, 0.5, 0.8, 0.9)]
-    figure = plots.compared_figure(results, ["<a>", "b", "c", "d"])
-    together = [trace for trace in figure.data if trace.name == "together"]
-    assert [trace.x[0] for trace in together] == [0.2, 0.5, 0.8, 0.9]
-    assert len({trace.marker.symbol for trace in together}) == 4
-    assert "&lt;a&gt;" in figure.layout.annotations[0].text
-    assert plots.compared_figure([result("no_face", [])] * 2, ["a", "b"]).data == ()
 
 
 def test_the_comparison_tells_files_apart_and_warns_of_other_weights() -> None:
@@ -95,15 +85,9 @@ def test_what_a_browser_plays_is_shown_as_it_is(container: str, codec: str, play
     assert people.playable(result(media=media(container=container, codec=codec))) == plays
 
 
-def test_a_clicked_point_is_a_moment_and_other_clicks_are_none() -> None:
-    made = result()
-    figure = plots.timeline_figure(made, made.faces[0])
-    assert figure is not None
-    point = {"customdata": list(figure.data[0].customdata[1])}
-    time, said = people.moment({"selection": {"points": [point]}}) or (0.0, "")
-    assert time == 0.5 and said == "0:00.5, frame 12: mesonet says 0.90."
-    assert people.moment({"selection": {"points": []}}) is None and people.moment(None) is None
-    assert people.moment({"selection": {"points": [{"x": 1}]}}) is None
+def test_a_point_that_is_clicked_says_its_moment() -> None:
+    point = timeline.points_of(result().faces[0])[1]
+    assert people.moment_words(point) == "0:00.5, frame 12: mesonet says 0.90."
 
 
 def test_a_table_escapes_and_names_its_rows() -> None:

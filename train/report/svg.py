@@ -9,8 +9,9 @@ from markupsafe import Markup, escape
 
 Point = tuple[float, float]
 LEFT, RIGHT, TOP, BOTTOM = 56, 20, 12, 40
-SERIES = 8
-"""Colours of lines in the style sheet, .s0 to .s7; further lines are dashed in the same colours."""
+COLOURS, DASHES = 8, 7
+"""Of lines in the style sheet, .s0 to .s7 and .d0 to .d6: no two of the first 56 lines have both in common, and no two
+neighbours have either, so that they are told apart without their colours."""
 
 
 def _same(value: float) -> float:
@@ -109,7 +110,7 @@ class Chart:
 
 def series(index: int) -> str:
     """The class of a line by its place; the fused score's is `fused`."""
-    return f"s{index % SERIES}" + (" dashed" if index >= SERIES else "")
+    return f"s{index % COLOURS} d{index % DASHES}"
 
 
 def _title(words: str) -> str:

@@ -1,9 +1,12 @@
-"""Two things that Streamlit does not do itself and a browser does in a line: pasting files, and moving a player.
+"""Three things that Streamlit does not do itself and a browser does in a line: pasting files, moving a player, and
+showing an SVG whose points can be clicked.
 
-Both scripts are ours and fixed; nothing of a user's reaches them but a number.
+The scripts are ours and fixed. Of a user's nothing reaches them but numbers, and names that the figure has escaped.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -32,6 +35,21 @@ export default function({ data }) {
   if (video.readyState > 0) go(); else video.addEventListener('loadedmetadata', go, { once: true });
 }
 """
+_FIGURE = """
+export default function({ data, parentElement, setTriggerValue }) {
+  let place = parentElement.querySelector('.um-figure');
+  if (!place) {
+    place = document.createElement('div');
+    place.className = 'um-figure';
+    parentElement.appendChild(place);
+  }
+  if (place.unmaskDrawn !== data) place.innerHTML = place.unmaskDrawn = data;
+  place.onclick = (event) => {
+    const point = event.target.closest('[data-at]');
+    if (point) setTriggerValue('point', Number(point.dataset.at));
+  };
+}
+"""
 
 
 def take_pasted_files() -> None:
@@ -47,6 +65,18 @@ def seek(player: str, time: float, moment: str) -> None:
     _component("unmask_seek", _SEEK)(data=data, key=f"seek-{player}", height=1)
 
 
+def figure(drawn: str, key: str, on_click: Callable[[int], None] | None = None) -> None:
+    """HTML with SVG of ours, whose texts are escaped: st.html would take the SVG out. `on_click` gets a point's number
+    (data-at) at each click."""
+
+    def clicked() -> None:
+        number = st.session_state[key].point
+        if on_click is not None and isinstance(number, int):
+            on_click(number)
+
+    _component("unmask_figure", _FIGURE)(data=drawn, key=key, on_point_change=clicked)
+
+
 @st.cache_resource(show_spinner=False)
 def _component(name: str, script: str) -> st.components.v2.ComponentRenderer:
-    return st.components.v2.component(name, js=script)
+    return st.components.v2.component(name, js=script, isolate_styles=False)

@@ -8,13 +8,13 @@ from typing import Any
 import streamlit as st
 
 from detectors.result import AnalysisResult
+from ui.axes import compared_axis
 from ui.cards import error_card, table, verdict_card
 from ui.client import ApiError, result_of
 from ui.dashboard import files, texts
-from ui.dashboard.charts import chart
 from ui.dashboard.session import api
-from ui.plots import compared_figure
 from ui.words import (
+    MEDIA_KINDS,
     VERDICTS,
     clock,
     codec_words,
@@ -114,16 +114,17 @@ def _side_by_side(results: dict[str, AnalysisResult]) -> None:
                 st.image(picture, width=120, alt=texts.PERSON_ALT.format(track=face.track if face else ""))
             st.html(f'<div class="um-narrow">{verdict_card(result, name)}</div>')
     if any(result.faces for result in found):
-        _scores(found, names, key=f"compare-{'-'.join(results)}")
+        _scores(found, names)
     st.subheader(texts.COMPARE_FACTS)
     st.html(table([texts.COMPARE_HEAD, *names], rows(found)))
 
 
-def _scores(found: list[AnalysisResult], names: list[str], key: str) -> None:
+def _scores(found: list[AnalysisResult], names: list[str]) -> None:
     st.subheader(texts.COMPARE_SCORES)
     st.html(f'<p class="um-small">{texts.COMPARE_SCORES_HINT}</p>')
-    told = "; ".join(f"{name}: {probability(result.score)} together" for name, result in zip(names, found, strict=True))
-    chart(compared_figure(found, names), key=key, alt=texts.COMPARE_ALT.format(scores=told))
+    each = zip(names, found, strict=True)
+    told = "; ".join(texts.COMPARE_TOLD.format(name=name, score=probability(one.score)) for name, one in each)
+    st.html(compared_axis(found, names, texts.COMPARE_ALT.format(scores=told)))
     for warning in incomparable(found):
         st.html(f'<ul class="um-notices"><li>{escape(warning)}</li></ul>')
 
@@ -152,8 +153,10 @@ def rows(results: list[AnalysisResult]) -> list[list[str]]:
             {
                 "verdict": VERDICTS[result.verdict].title,
                 "score": score_with_interval(result),
-                "kind": media.kind,
-                "codec": f"{codec_words(media.codec)} in {container_words(media.container)}",
+                "kind": MEDIA_KINDS.get(media.kind, media.kind),
+                "codec": texts.COMPARE_CODEC.format(
+                    codec=codec_words(media.codec), container=container_words(media.container)
+                ),
                 "size": f"{media.width} × {media.height}" if media.width else "–",
                 "length": clock(media.duration_s) if media.duration_s else "–",
                 "people": str(len(result.faces)),

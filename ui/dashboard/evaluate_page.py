@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from ui import evaluation_words as texts
 from ui.client import ApiError
 from ui.dashboard import operator, session
 from ui.dashboard.evaluation_view import show_evaluation
@@ -14,31 +15,23 @@ from ui.errors import UsageError
 from ui.evaluations import Asked, Evaluation, Evaluations
 from ui.labelled_sets import from_files, from_zip
 from ui.operator_cards import state
-from ui.operator_words import EVALUATION, OPEN, SUITES, WAYS, count, when
+from ui.operator_words import EVALUATE, FILES, OPEN, count, when
 
-LEAD = (
-    "How good are the answers on media whose truth you know? Every file is analysed as on the page Analyse, with the "
-    "weights installed on this dashboard's machine, and compared with its label. Figures come with 95 % intervals."
-)
-PLACE_HELP = (
-    "A folder with real/ and fake/ in it, or a MANIFEST.csv with the columns path and label, on the machine that this "
-    "dashboard runs on. docs/evaluation.md has the optional columns."
-)
-ON_MACHINE, HEAPS, ZIP = WAYS
+ON_MACHINE, HEAPS, ZIP = texts.WAYS
 
 
 def show() -> None:
-    st.title("Evaluate")
+    st.title(EVALUATE)
     if not operator.let_in():
         return
     kept = Evaluations()
     opened = kept.get(str(st.query_params.get("evaluation", "")))
     if opened is not None:
-        if st.button("All evaluations", icon=":material/arrow_back:", type="tertiary"):
+        if st.button(texts.ALL, icon=":material/arrow_back:", type="tertiary"):
             _open(None)
         show_evaluation(kept, opened)
         return
-    st.html(f'<p class="um-lead">{LEAD}</p>')
+    st.html(f'<p class="um-lead">{texts.LEAD}</p>')
     _form(kept)
     _earlier(kept)
 
@@ -54,25 +47,23 @@ def _open(evaluation: Evaluation | None) -> None:
 def _form(kept: Evaluations) -> None:
     with st.container(border=True):
         way = st.segmented_control(
-            "The labelled media", [ON_MACHINE, HEAPS, ZIP], default=ON_MACHINE, required=True, key="evaluate-way"
+            texts.MEDIA, [ON_MACHINE, HEAPS, ZIP], default=ON_MACHINE, required=True, key="evaluate-way"
         )
         place, archive = "", None
         real: list[Any] = []
         fake: list[Any] = []
         if way == ON_MACHINE:
             place = st.text_input(
-                "Folder or manifest", key="evaluate-place", placeholder="/data/labelled", help=PLACE_HELP
+                texts.PLACE, key="evaluate-place", placeholder=texts.PLACE_EXAMPLE, help=texts.PLACE_HELP
             )
         elif way == HEAPS:
             left, right = st.columns(2, gap="medium")
-            real = left.file_uploader("Real ones", accept_multiple_files=True, key="evaluate-real") or []
-            fake = right.file_uploader("Fake ones", accept_multiple_files=True, key="evaluate-fake") or []
+            real = left.file_uploader(texts.REAL_ONES, accept_multiple_files=True, key="evaluate-real") or []
+            fake = right.file_uploader(texts.FAKE_ONES, accept_multiple_files=True, key="evaluate-fake") or []
         else:
-            archive = st.file_uploader(
-                "A ZIP with folders real and fake, or with a MANIFEST.csv", type="zip", key="evaluate-zip"
-            )
+            archive = st.file_uploader(texts.ZIP, type="zip", key="evaluate-zip")
         chosen = _options()
-        if st.button("Evaluate", type="primary", icon=":material/play_arrow:"):
+        if st.button(texts.START, type="primary", icon=":material/play_arrow:"):
             given = {"place": place.strip(), "real": real, "fake": fake, "archive": archive}
             made = operator.act(lambda: _start(kept, given, chosen))
             if made is not None:
@@ -80,22 +71,19 @@ def _form(kept: Evaluations) -> None:
 
 
 def _options() -> dict[str, Any]:
-    with st.expander("Options"):
+    with st.expander(texts.OPTIONS):
         detectors = st.multiselect(
-            "Detectors", _detectors(), key="evaluate-detectors", placeholder="All that have weights"
+            texts.DETECTORS, _detectors(), key="evaluate-detectors", placeholder=texts.DETECTORS_ALL
         )
         perturb = st.selectbox(
-            "Robustness", list(SUITES), format_func=lambda suite: SUITES[suite], key="evaluate-perturb",
-            help="Every file again after each step. Each step costs as much as the run without.",
+            texts.ROBUSTNESS, list(texts.SUITES), format_func=texts.SUITES.__getitem__, key="evaluate-perturb",
+            help=texts.ROBUSTNESS_HELP,
         )  # fmt: skip
         limit = st.number_input(
-            "At most so many files", min_value=1, value=None, step=1, key="evaluate-limit", placeholder="all of them",
-            help="Spread over data sets and over real and fake.",
+            texts.LIMIT, min_value=1, value=None, step=1, key="evaluate-limit", placeholder=texts.LIMIT_NONE,
+            help=texts.LIMIT_HELP,
         )  # fmt: skip
-        fitted = st.checkbox(
-            "Measure files that the calibration or the fusion was fitted on too", key="evaluate-fitted",
-            help="Figures on them flatter. Without this, such files stop the run.",
-        )  # fmt: skip
+        fitted = st.checkbox(texts.FITTED, key="evaluate-fitted", help=texts.FITTED_HELP)
     return {"detectors": tuple(detectors), "perturb": perturb, "limit": limit, "allow_fitted": fitted}
 
 
@@ -116,25 +104,25 @@ def _start(kept: Evaluations, given: dict[str, Any], chosen: dict[str, Any]) -> 
     real, fake, archive = given["real"], given["fake"], given["archive"]
     if archive is not None:
         asked = Asked(name=archive.name[:120], by=by, **chosen)
-        with st.spinner("Unpacking"):
+        with st.spinner(texts.UNPACKING):
             return kept.start(asked, lambda folder: len(from_zip(archive, folder).left_out))
     if real or fake:
-        asked = Asked(name=f"{len(real)} real, {len(fake)} fake, uploaded", by=by, **chosen)
-        with st.spinner("Keeping the files"):
+        asked = Asked(name=texts.UPLOADED.format(real=len(real), fake=len(fake)), by=by, **chosen)
+        with st.spinner(texts.KEEPING):
             return kept.start(asked, lambda folder: len(from_files(real, fake, folder).left_out))
-    raise UsageError("no labelled media are given", "name a folder or upload some")
+    raise UsageError(*texts.NOTHING_GIVEN)
 
 
 def _earlier(kept: Evaluations) -> None:
     found = kept.all()
-    st.subheader("Evaluations")
+    st.subheader(texts.EARLIER)
     if not found:
-        st.html('<p class="um-small">None yet.</p>')
+        st.html(f'<p class="um-small">{texts.NONE_YET}</p>')
     for one in found:
         with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             if st.button(f"**{operator.plain(one.asked.name)}**", key=f"open-{one.id}", type="tertiary", icon=OPEN):
                 _open(one)
-            st.html(f"{state(EVALUATION[one.state()])}<p class='um-small'>{_line(one)}</p>", width="content")
+            st.html(f"{state(texts.STATES[one.state()])}<p class='um-small'>{_line(one)}</p>", width="content")
 
 
 def _line(one: Evaluation) -> str:
@@ -142,8 +130,8 @@ def _line(one: Evaluation) -> str:
     result = None if one.running else one.result
     parts = [when(one.asked.created)]
     if result is not None:
-        parts.append(count(int(result["items"]), "file"))
+        parts.append(count(int(result["items"]), *FILES))
         area = (result["overall"] or {}).get("auc") or {}
         if area.get("value") is not None:
-            parts.append(f"AUC {area['value']:.3f}")
+            parts.append(texts.AREA.format(value=area["value"]))
     return " · ".join(parts)

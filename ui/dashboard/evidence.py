@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from html import escape
 
+import numpy as np
 import streamlit as st
 
 from detectors.landmark_track import LandmarkTrack, unpack
@@ -14,11 +15,12 @@ from detectors.result import AnalysisResult, FaceResult
 from ui.cards import crops, table
 from ui.client import Client
 from ui.dashboard import files, texts
+from ui.dashboard.browser import figure
 from ui.dashboard.charts import chart
-from ui.embedding_plot import KINDS, embedding_figure, placed_faces
-from ui.landmark_plot import motion_figure, paths_figure, typical_motion
+from ui.embedding_plot import embedding_figure, placed_faces
+from ui.landmark_plot import motion_svg, paths_svg, typical_motion
 from ui.overlay import overlay_jpeg
-from ui.words import MAP_KINDS, clock, probability
+from ui.words import MAP_KINDS, REFERENCES, clock, probability
 
 ORDER = ("native", "landmarks", "grad-cam")
 
@@ -47,7 +49,8 @@ def show_heatmaps(
         drawn = files.artifact(client, analysis, heatmap.map)
         if crop is not None and drawn is not None:
             when = f"{clock(heatmap.time)} · " if result.media.kind == "video" else ""
-            pictures.append((overlay_jpeg(crop, drawn, opacity), f"{when}score {probability(heatmap.score)}"))
+            said = texts.HEATMAP_SCORE.format(score=probability(heatmap.score))
+            pictures.append((overlay_jpeg(crop, drawn, opacity), when + said))
     score = probability(mapped[name].score)
     st.html(crops(pictures, texts.HEATMAP_ALT.format(track=face.track, name=name, score=score)))
     if kind := MAP_KINDS.get(kinds.get(name, "")):
@@ -77,23 +80,23 @@ def show_landmarks(client: Client, analysis: str, result: AnalysisResult, face: 
         track = _track(content)
     except ValueError:  # of another version
         return
-    if len(track.frames) < 2:
+    if len(track.frames) < 2 or not track.times[-1] > track.times[0]:
         return
     st.html(f'<h4 class="um-evidence">{texts.LANDMARKS}</h4><p class="um-small">{texts.LANDMARKS_HINT}</p>')
-    times = [round(float(time), 2) for time in track.times]
+    first, last = float(track.times[0]), float(track.times[-1])
     key = f"{analysis}-{face.track}"
-    chosen = st.select_slider(
-        texts.LANDMARKS_AT, range(len(times)), value=len(times) // 2, format_func=lambda index: f"{times[index]:.2f}",
-        key=f"marks-{key}",
+    at = st.slider(
+        texts.LANDMARKS_AT, first, last, value=(first + last) / 2, step=(last - first) / (len(track.frames) - 1),
+        format="%.2f", key=f"marks-{key}",
     )  # fmt: skip
+    chosen = int(np.abs(track.times - at).argmin())
     paths, motion = st.columns([3, 2], gap="large")
     raw, calibrated = typical_motion(track)
     with paths:
-        alt = texts.LANDMARKS_ALT.format(clock=clock(times[chosen]))
-        chart(paths_figure(track, chosen), key=f"paths-{key}", alt=alt)
+        alt = texts.LANDMARKS_ALT.format(clock=clock(float(track.times[chosen])))
+        figure(paths_svg(track, chosen, alt), f"paths-{key}")
     with motion:
-        alt = texts.MOTION_ALT.format(raw=raw, calibrated=calibrated)
-        chart(motion_figure(track, chosen), key=f"motion-{key}", alt=alt)
+        figure(motion_svg(track, chosen, texts.MOTION_ALT.format(raw=raw, calibrated=calibrated)), f"motion-{key}")
         st.html(f'<p class="um-small">{texts.MOTION_SAID.format(raw=raw, calibrated=calibrated)}</p>')
 
 
@@ -104,7 +107,7 @@ def _track(content: bytes) -> LandmarkTrack:
 
 @st.fragment
 def show_neighbours(analysis: str, face: FaceResult) -> None:
-    """The face on a detector's map of reference faces, and those nearest to it."""
+    """The reference faces nearest to the face as a detector sees it; where it is wanted, the map of all of them."""
     places = placed_faces(face)
     if not places:
         return
@@ -116,13 +119,17 @@ def show_neighbours(analysis: str, face: FaceResult) -> None:
         texts.AMONG, names, default=first, required=True, key=f"among-{key}", label_visibility="collapsed"
     )
     gallery, placed = places[name]
-    nearest = [(KINDS.get(one.kind, one.kind), one.distance) for one in placed.neighbours]
-    where, near = st.columns([3, 2], gap="large")
-    with where:
-        alt = texts.AMONG_ALT.format(nearest=", ".join(f"{kind} at {far:.1f}" for kind, far in nearest))
-        chart(embedding_figure(gallery, placed), key=f"place-{key}", alt=alt)
+    nearest = [(REFERENCES.get(one.kind, one.kind), one.distance) for one in placed.neighbours]
+    near, means = st.columns([2, 3], gap="large")
     with near:
-        st.html(f"<h5>{texts.NEIGHBOURS}</h5>")
         rows = [(str(number), kind, f"{far:.2f}") for number, (kind, far) in enumerate(nearest, 1)]
-        st.html(table(texts.NEIGHBOURS_HEAD, rows))
+        st.html(f"<h5>{texts.NEIGHBOURS}</h5>" + table(texts.NEIGHBOURS_HEAD, rows))
+    with means:
         st.html(f'<p class="um-small">{texts.NEIGHBOURS_SAID}</p>')
+    # Plotly holds the page up for most of a second when it is loaded: it is, where somebody wants the map.
+    on_map = st.expander(texts.AMONG_MAP, on_change="rerun", key=f"map-of-{key}", icon=":material/scatter_plot:")
+    if on_map.open:
+        with on_map:
+            told = [texts.AMONG_NEAR.format(kind=kind, distance=far) for kind, far in nearest]
+            alt = texts.AMONG_ALT.format(nearest=", ".join(told))
+            chart(embedding_figure(gallery, placed), key=f"place-{key}", alt=alt)

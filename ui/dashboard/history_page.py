@@ -13,10 +13,9 @@ from ui.cards import error_card
 from ui.client import ApiError
 from ui.dashboard import analyse_page, compare_page, texts
 from ui.dashboard.session import api
-from ui.words import FAILED, VERDICTS, percent
+from ui.words import VERDICTS, percent
 
 PAGE = 20
-STATUS = {"queued": "waiting", "running": "under way", "failed": FAILED.title, "cancelled": "cancelled"}
 
 
 def show() -> None:
@@ -53,7 +52,7 @@ def _question() -> tuple[str, str, str]:
     words, tagged, came = st.columns([3, 2, 2], gap="medium")
     query = words.text_input(texts.HISTORY_QUERY, key="history-query", icon=":material/search:")
     tag = tagged.text_input(texts.HISTORY_TAG, key="history-tag", icon=":material/label:")
-    titles = {"": texts.HISTORY_ALL} | {name: words.title for name, words in VERDICTS.items()} | STATUS
+    titles = {"": texts.HISTORY_ALL} | {name: words.title for name, words in VERDICTS.items()} | texts.HISTORY_STATUS
     outcome = came.selectbox(texts.HISTORY_OUTCOME, list(titles), format_func=titles.__getitem__, key="history-outcome")
     return query.strip(), tag.strip(), outcome
 
@@ -102,7 +101,7 @@ def _note(analysis: str) -> None:
 
 def _label(job: dict[str, Any]) -> str:
     verdict = VERDICTS.get(job["verdict"]) if job["verdict"] else None
-    said = f"{verdict.sign} {verdict.title}" if verdict else STATUS.get(job["status"], job["status"])
+    said = f"{verdict.sign} {verdict.title}" if verdict else texts.HISTORY_STATUS.get(job["status"], job["status"])
     score = f", {texts.HISTORY_SCORE.format(percent=percent(job['score']))}" if job["score"] is not None else ""
     name = job["name"] if len(job["name"]) <= 60 else f"{job['name'][:40]}…{job['name'][-16:]}"
     return f"**{_plain(name)}** — {said}{score}"

@@ -7,25 +7,21 @@ import streamlit as st
 from ui.client import ApiError
 from ui.dashboard.session import api
 from ui.operator_cards import model_card, trouble
-
-LEAD = (
-    "Each of these is a published method with weights of its own. The figures were measured on media that its training "
-    "never saw; they hold for that kind of media and may not for yours."
-)
+from ui.operator_words import MODELS, MODELS_LEAD, NO_MODELS, NO_MODELS_HINT, NO_WEIGHTS
 
 
 def show() -> None:
-    st.title("Models")
-    st.html(f'<p class="um-lead">{LEAD}</p>')
+    st.title(MODELS)
+    st.html(f'<p class="um-lead">{MODELS_LEAD}</p>')
     try:
         cards = api().detectors()
     except ApiError as error:
-        st.html(trouble("Models", error.reason, error.hint))
+        st.html(trouble(MODELS, error.reason, error.hint))
         return
     if not cards:
-        st.html(trouble("Models", "no detector has trained weights here", "import or train some"))
+        st.html(trouble(MODELS, NO_MODELS, NO_MODELS_HINT))
     for card in cards:
         if card.get("available", True):
             st.html(model_card(card))
         else:
-            st.html(trouble(str(card["name"]), str(card.get("reason", "its weights cannot be used"))))
+            st.html(trouble(str(card["name"]), str(card.get("reason", NO_WEIGHTS))))

@@ -8,37 +8,23 @@ from typing import Any
 
 import streamlit as st
 
+from ui import operator_words as texts
 from ui.client import ApiError
 from ui.dashboard import operator, session
 from ui.dashboard.charts import chart
 from ui.operator_cards import breakable, state, table, tiles, trouble
 from ui.operator_plots import drift_figure, stages_figure
-from ui.operator_words import (
-    ANSWER_STATES,
-    ANSWERS,
-    DRIFT_ALT,
-    DRIFT_P,
-    OUTCOMES,
-    PARTS,
-    REPLICAS,
-    SILENT,
-    STAGES_ALT,
-    TIMINGS,
-    count,
-    seconds,
-    when,
-)
-from ui.words import size
+from ui.operator_words import count, seconds, when
+from ui.words import TOGETHER, size
 
 LOOK_S = 5.0
-LEAD = "Drawn anew every five seconds. Latencies, failures and scores are those of the newest analyses that ended."
 
 
 def show() -> None:
-    st.title("Operate")
+    st.title(texts.OPERATE)
     if not operator.let_in():
         return
-    st.html(f'<p class="um-lead">{LEAD}</p>')
+    st.html(f'<p class="um-lead">{texts.OPERATE_LEAD}</p>')
     _now()
 
 
@@ -47,14 +33,14 @@ def _now() -> None:
     try:
         found = session.api().operations()
     except ApiError as error:
-        st.html(trouble("The service", error.reason, error.hint))
+        st.html(trouble(texts.THE_SERVICE, error.reason, error.hint))
         return
     st.html(tiles(_at_a_glance(found)))
-    st.subheader("Parts")
+    st.subheader(texts.THE_PARTS)
     st.html(_parts(found["parts"]))
     _latencies(found)
-    st.subheader("Answers of the API")
-    st.html('<p class="um-small">Since the gateway started. 503 and 429 are refusals under load: try again later.</p>')
+    st.subheader(texts.REQUESTS)
+    st.html(f'<p class="um-small">{texts.REQUESTS_HINT}</p>')
     st.html(_requests(found["requests"]))
     _failures(found)
     _drift(found["scores"])
@@ -62,42 +48,50 @@ def _now() -> None:
 
 def _at_a_glance(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     queue = found["queue"]
-    waits = (
-        f"the oldest for {seconds(queue['oldest_wait_s'])}" if queue["queued"] else f"{queue['max_queued']} may wait"
-    )
+    if queue["queued"]:
+        waits = texts.GLANCE_OLDEST.format(time=seconds(queue["oldest_wait_s"]))
+    else:
+        waits = texts.GLANCE_MAY_WAIT.format(count=queue["max_queued"])
     took, waited = found["took"] or {}, found["waited"] or {}
-    streams = f"streams {queue['streams']} of {queue['max_streams']}"
+    ended = texts.GLANCE_ENDED.format(done=queue["done"], failed=queue["failed"])
+    uploads = texts.GLANCE_UPLOADS.format(count=queue["uploads"], most=queue["max_uploads"])
+    streams = texts.GLANCE_STREAMS.format(count=queue["streams"], most=queue["max_streams"])
+    stop = texts.GLANCE_UPLOADS_STOP.format(size=size(queue["min_free_bytes"]))
+    title = texts.GLANCE
     return [
-        ("Waiting", str(queue["queued"]), waits),
-        ("Running", str(queue["running"]), f"{queue['done']:,} done, {queue['failed']:,} failed"),
-        ("Time waited", seconds(waited.get("median")), f"95 % within {seconds(waited.get('p95'))}"),
-        ("Time taken", seconds(took.get("median")), f"95 % within {seconds(took.get('p95'))}"),
-        ("Uploads", f"{queue['uploads']} of {queue['max_uploads']}", streams),
-        ("Free storage", size(queue["free_bytes"]), f"uploads stop below {size(queue['min_free_bytes'])}"),
-    ]  # fmt: skip
+        (title["waiting"], str(queue["queued"]), waits),
+        (title["running"], str(queue["running"]), ended),
+        (title["waited"], seconds(waited.get("median")), texts.WITHIN.format(time=seconds(waited.get("p95")))),
+        (title["took"], seconds(took.get("median")), texts.WITHIN.format(time=seconds(took.get("p95")))),
+        (title["uploads"], uploads, streams),
+        (title["storage"], size(queue["free_bytes"]), stop),
+    ]
 
 
 def _parts(parts: list[dict[str, Any]]) -> str:
     rows = []
     for part in parts:
-        known = PARTS.get(part["status"]) or (ANSWERS if part["ready"] else SILENT)
-        shown = SILENT if part["ready"] is False and part["status"] in ("", "HEALTHY") else known
+        known = texts.PARTS.get(part["status"]) or (texts.ANSWERS if part["ready"] else texts.SILENT)
+        shown = texts.SILENT if part["ready"] is False and part["status"] in ("", "HEALTHY") else known
         message = f"<small>{escape(part['message'][:300])}</small>" if part["message"] else ""
-        replicas = ", ".join(f"{n} {REPLICAS.get(s, s.lower())}" for s, n in part["replicas"].items()) or "–"
-        held = ", ".join(f"{escape(step)} {n}" for step, n in sorted(part["in_hand"].items())) or "nothing"
-        rows.append([escape(part["name"]), state(shown) + message, escape(replicas).replace(" ", "&nbsp;"), held])
-    return table(["Part", "State", "Replicas", "In hand"], rows, "Parts of the service", words=(1, 2, 3))
+        replicas = ", ".join(f"{n} {texts.REPLICAS.get(s, s.lower())}" for s, n in part["replicas"].items()) or "–"
+        held = ", ".join(f"{step} {n}" for step, n in sorted(part["in_hand"].items())) or texts.NOTHING_IN_HAND
+        unbroken = escape(replicas).replace(" ", "&nbsp;")
+        rows.append([escape(part["name"]), state(shown) + message, unbroken, escape(held)])
+    return table(texts.PARTS_HEAD, rows, texts.PARTS_CAPTION, words=(1, 2, 3))
 
 
 def _latencies(found: Mapping[str, Any]) -> None:
-    st.subheader("Where the time goes")
+    st.subheader(texts.LATENCIES)
     if not found["stages"]:
-        st.html('<p class="um-small">Nothing was analysed yet.</p>')
+        st.html(f'<p class="um-small">{texts.NOTHING_ANALYSED}</p>')
         return
-    since = f"{count(found['analyses'], 'analysis', 'analyses')} since {when(found['since'])}"
-    st.html(f'<p class="um-small">{since}. Bars: median; lines reach to the 95th percentile.</p>')
-    told = "; ".join(f"{TIMINGS.get(name, name)} {seconds(one['median'])}" for name, one in found["stages"].items())
-    chart(stages_figure(found["stages"]), key="stages", alt=STAGES_ALT.format(stages=told))
+    analyses = count(found["analyses"], *texts.ANALYSES)
+    said = texts.LATENCIES_OF.format(analyses=analyses, when=when(found["since"]))
+    st.html(f'<p class="um-small">{said}</p>')
+    medians = ((texts.TIMINGS.get(name, name), one["median"]) for name, one in found["stages"].items())
+    told = "; ".join(f"{name} {seconds(median)}" for name, median in medians)
+    chart(stages_figure(found["stages"]), key="stages", alt=texts.STAGES_ALT.format(stages=told))
 
 
 def _requests(requests: list[dict[str, Any]]) -> str:
@@ -107,46 +101,44 @@ def _requests(requests: list[dict[str, Any]]) -> str:
         refused = ", ".join(f"{n} × {status}" for status, n in sorted(one["answers"].items()) if status >= "400")
         rows.append(
             [
-                f"{escape(one['method'])} {breakable(one['route'])}", f"{good:,}", escape(refused) or "none",
-                seconds(one["median_s"]), seconds(one["p95_s"]),
+                f"{escape(one['method'])} {breakable(one['route'])}", f"{good:,}",
+                escape(refused) or texts.NONE_REFUSED, seconds(one["median_s"]), seconds(one["p95_s"]),
             ]
         )  # fmt: skip
-    head = ["Route", "Answered", "Refused", "Median", "95 % within"]
-    return table(head, rows, "Answers by route", words=(2,), stacked=True)
+    return table(texts.REQUESTS_HEAD, rows, texts.REQUESTS_CAPTION, words=(2,), stacked=True)
 
 
 def _failures(found: Mapping[str, Any]) -> None:
-    st.subheader("What came out")
+    st.subheader(texts.CAME_OUT)
     if not found["analyses"]:
-        st.html('<p class="um-small">Nothing was analysed yet.</p>')
+        st.html(f'<p class="um-small">{texts.NOTHING_ANALYSED}</p>')
         return
-    outcomes = [[escape(OUTCOMES.get(name, name.replace("_", " "))), f"{n:,}"] for name, n in found["outcomes"].items()]
-    st.html(table(["Outcome", "Analyses"], outcomes, "Outcomes"))
-    states = [name for name in ANSWER_STATES if any(name in one for one in found["detectors"].values())]
+    named = ((texts.OUTCOMES.get(name, name.replace("_", " ")), n) for name, n in found["outcomes"].items())
+    outcomes = [[escape(words), f"{n:,}"] for words, n in named]
+    st.html(table(texts.OUTCOMES_HEAD, outcomes, texts.OUTCOMES_CAPTION))
+    states = [name for name in texts.ANSWER_STATES if any(name in one for one in found["detectors"].values())]
     rows = [[escape(name), *(f"{one.get(s, 0):,}" for s in states)] for name, one in found["detectors"].items()]
     if rows:
-        st.html(table(["Detector, faces", *(ANSWER_STATES[s] for s in states)], rows, "Answers of the detectors"))
+        head = [texts.STATES_HEAD, *(texts.ANSWER_STATES[s] for s in states)]
+        st.html(table(head, rows, texts.STATES_CAPTION))
 
 
 def _drift(scores: Mapping[str, Mapping[str, Any]]) -> None:
-    st.subheader("Do the scores move?")
-    st.html(
-        '<p class="um-small">The newer half of those analyses against the older half. A shift may come from what is '
-        "uploaded as well as from the service.</p>"
-    )
+    st.subheader(texts.DRIFT)
+    st.html(f'<p class="um-small">{texts.DRIFT_HINT}</p>')
     if not scores:
         return
     names = sorted(scores, key=lambda name: (name != "fused", name))
     chosen = st.segmented_control(
-        "Scores of", names, default=names[0], required=True, key="drift-of",
-        format_func=lambda name: "together" if name == "fused" else name,
+        texts.DRIFT_OF, names, default=names[0], required=True, key="drift-of",
+        format_func=lambda name: TOGETHER if name == "fused" else name,
     )  # fmt: skip
     one = scores[chosen or names[0]]
-    many = sum(one["newer"]), sum(one["older"])
+    many = {"newer": sum(one["newer"]), "older": sum(one["older"])}
     if one["distance"] is None:
-        words = f"Too few scores to tell: {many[0]} newer, {many[1]} older."
+        words = texts.DRIFT_FEW.format(**many)
     else:
-        moved = "They moved by more than chance" if one["p"] < DRIFT_P else "No more than chance"
-        words = f"{moved}: largest gap {one['distance']:.2f}, p {one['p']:.2g}, of {many[0]} and {many[1]} scores."
+        said = texts.DRIFT_MOVED if one["p"] < texts.DRIFT_P else texts.DRIFT_CHANCE
+        words = said.format(gap=one["distance"], p=one["p"], **many)
     st.html(f'<p class="um-small"><b>{words}</b></p>')
-    chart(drift_figure(one), key="drift", alt=DRIFT_ALT.format(words=words))
+    chart(drift_figure(one), key="drift", alt=texts.DRIFT_ALT.format(words=words))

@@ -13,7 +13,13 @@ from ui.client import ApiError
 from ui.dashboard import session
 from ui.errors import UsageError
 from ui.operator_cards import sentence, trouble
-from ui.operator_words import NEEDS_OPERATOR, NEEDS_OPERATOR_HINT, NEEDS_OPERATOR_WHY, NEEDS_OWN_TOKEN_WHY
+from ui.operator_words import (
+    NEEDS_OPERATOR,
+    NEEDS_OPERATOR_HINT,
+    NEEDS_OPERATOR_WHY,
+    NEEDS_OWN_TOKEN_WHY,
+    THE_API,
+)
 
 MENU_S = 30.0
 
@@ -23,7 +29,7 @@ def let_in() -> bool:
     try:
         refused = refusal()
     except ApiError as error:
-        st.html(trouble("The API", error.reason, error.hint))
+        st.html(trouble(THE_API, error.reason, error.hint))
         return False
     if refused:
         st.html(trouble(NEEDS_OPERATOR, refused, NEEDS_OPERATOR_HINT))

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
-from typing import Any
 
 import streamlit as st
 
 from detectors.result import AnalysisResult, FaceResult
 from ui.client import ApiError, Client
 from ui.dashboard import files, texts
-from ui.dashboard.browser import seek
-from ui.dashboard.charts import chart
+from ui.dashboard.browser import figure, seek
 from ui.dashboard.evidence import show_heatmaps, show_landmarks, show_neighbours
 from ui.dashboard.session import token
-from ui.plots import timeline_figure
-from ui.words import clock, codec_words, container_words, probability, quality_words
+from ui.timeline import Clicked, points_of, scores_over_time
+from ui.words import SPAN, clock, codec_words, container_words, probability, quality_words
 
 PLAYER = "player"
 
@@ -61,16 +59,13 @@ def show_people(client: Client, analysis: str, result: AnalysisResult) -> FaceRe
 @st.fragment
 def _over_time(client: Client, analysis: str, result: AnalysisResult, face: FaceResult) -> None:
     """The media beside the scores over time; a point of these moves the player. A fragment: the rest stays as it is."""
-    figure = timeline_figure(result, face)
-    left, right = st.columns([2, 3], gap="medium") if figure is not None else (st.container(), st.container())
+    timeline = scores_over_time(result, face, _timeline_alt(face))
+    left, right = st.columns([2, 3], gap="medium") if timeline else (st.container(), st.container())
     key = f"{analysis}-{face.track}"
     at: Moment | None = st.session_state.get(f"at-{key}")
     with right:
-        if figure is not None:
-            chart(
-                figure, key=f"time-{key}", on_select=partial(_clicked, key), selection_mode="points",
-                alt=_timeline_alt(face),
-            )  # fmt: skip
+        if timeline:
+            figure(timeline, f"time-{key}", partial(_clicked, key, points_of(face)))
             options = moments(face)
             st.selectbox(
                 texts.MOMENT_PICK, list(options), index=None, placeholder=texts.MOMENT_PICK, key=f"pick-{key}",
@@ -78,8 +73,8 @@ def _over_time(client: Client, analysis: str, result: AnalysisResult, face: Face
             )  # fmt: skip
             st.html(f'<p class="um-small" role="status">{escape(at.said if at else texts.TIMELINE_HINT)}</p>')
         video = result.media.kind == "video"
-        span = f"{clock(face.times[0])} to {clock(face.times[1])}, " if video else ""
-        frames = f"{face.frames} frame{'s' if face.frames != 1 else ''}"
+        span = texts.SPAN.format(first=clock(face.times[0]), last=clock(face.times[1])) if video else ""
+        frames = texts.FRAMES[face.frames != 1].format(count=face.frames)
         quality = f"; {', '.join(quality_words(face))}" if face.quality else ""
         if video or quality:
             st.html(f'<p class="um-small">{span}{frames}{escape(quality)}</p>')
@@ -89,14 +84,9 @@ def _over_time(client: Client, analysis: str, result: AnalysisResult, face: Face
         seek(PLAYER, at.time, f"{key}-{at.number}")
 
 
-def _clicked(key: str) -> None:
-    """A point of the timeline. A click on the point that is chosen takes it back, in plotly; it goes there again."""
-    found = moment(st.session_state[f"time-{key}"])
-    before: Moment | None = st.session_state.get(f"at-{key}")
-    if found is None and before is not None:
-        found = before.time, before.said
-    if found is not None:
-        _go(key, *found)
+def _clicked(key: str, points: Sequence[Clicked], number: int) -> None:
+    if 0 <= number < len(points):
+        _go(key, points[number].at.time, moment_words(points[number]))
 
 
 def _picked(key: str, options: Mapping[tuple[float, int], str]) -> None:
@@ -123,14 +113,10 @@ def moments(face: FaceResult) -> dict[tuple[float, int], str]:
     }
 
 
-def moment(chosen: Any) -> tuple[float, str] | None:
-    """The time of the point that was clicked, in seconds, and what was said then."""
-    points = chosen["selection"]["points"] if chosen else []
-    if not points or not isinstance(points[0].get("customdata"), (list, tuple)):
-        return None
-    time, frame, name, score = points[0]["customdata"]
-    said = texts.MOMENT.format(clock=clock(float(time)), frame=int(frame), name=name, score=probability(float(score)))
-    return float(time), said
+def moment_words(point: Clicked) -> str:
+    """What is said at a point that was clicked."""
+    score = probability(point.at.score)
+    return texts.MOMENT.format(clock=clock(point.at.time), frame=point.at.frame, name=point.detector, score=score)
 
 
 def _timeline_alt(face: FaceResult) -> str:
@@ -138,7 +124,7 @@ def _timeline_alt(face: FaceResult) -> str:
     for name, one in sorted(face.detectors.items()):
         scores = [moment.score for moment in one.frame_scores]
         if len(scores) > 1:
-            parts.append(f"{name} {probability(min(scores))} to {probability(max(scores))}")
+            parts.append(f"{name} {SPAN.format(low=probability(min(scores)), high=probability(max(scores)))}")
     seconds = face.times[1] - face.times[0]
     return texts.TIMELINE_ALT.format(track=face.track, seconds=seconds, scores="; ".join(parts))
 

@@ -8,15 +8,14 @@ from html import escape
 import streamlit as st
 
 from detectors.result import AnalysisResult, FaceResult
+from ui.axes import contributions_axis, scores_axis
 from ui.cards import credentials_card, decoded, definitions, notices, table, told_by_the_file, verdict_card
 from ui.client import Client
 from ui.dashboard import files, texts
-from ui.dashboard.charts import chart
 from ui.dashboard.evidence import fetch_ahead
 from ui.dashboard.people import show_people
 from ui.dashboard.session import token
 from ui.media_signs import encoding_signs
-from ui.plots import contributions_figure, scores_figure
 from ui.words import RE_ENCODED, STATUS, agreement_words, deciding_face, probability
 
 
@@ -27,7 +26,7 @@ def show_result(client: Client, analysis: str, result: AnalysisResult) -> None:
         st.html(warnings)
     face, shown = deciding_face(result), None
     if face is not None:
-        _who_says_what(client, analysis, result, face)
+        _who_says_what(client, result, face)
         shown = show_people(client, analysis, result)
     _media(result)
     _take(client, analysis, result)
@@ -35,21 +34,21 @@ def show_result(client: Client, analysis: str, result: AnalysisResult) -> None:
         fetch_ahead(client, analysis, shown)
 
 
-def _who_says_what(client: Client, analysis: str, result: AnalysisResult, face: FaceResult) -> None:
-    moves = contributions_figure(result, face)
+def _who_says_what(client: Client, result: AnalysisResult, face: FaceResult) -> None:
+    values = "; ".join(f"{name} {value:+.2f}" for name, value in sorted(face.contributions.items()))
+    moves = contributions_axis(face, texts.ADDS_UP_ALT.format(values=values))
     left, right = st.columns([3, 2], gap="large") if moves else (st.container(), None)
     with left:
         st.subheader(texts.WHO)
         st.html(f'<p class="um-small">{texts.WHO_HINT}</p>')
         scores = "; ".join(f"{name} {probability(one.score)}" for name, one in sorted(face.detectors.items()))
         alt = texts.WHO_ALT.format(track=face.track, scores=scores)
-        chart(scores_figure(result, face), key=f"scores-{analysis}", alt=alt)
+        st.html(scores_axis(result, face, alt))
     if moves and right:
         with right:
             st.subheader(texts.ADDS_UP)
             st.html(f'<p class="um-small">{texts.ADDS_UP_HINT}</p>')
-            values = "; ".join(f"{name} {value:+.2f}" for name, value in sorted(face.contributions.items()))
-            chart(moves, key=f"moves-{analysis}", alt=texts.ADDS_UP_ALT.format(values=values))
+            st.html(moves)
     if agreed := agreement_words(face):
         st.html(f'<p class="um-said">{escape(agreed)}</p>')
     with st.expander(texts.AS_TABLE):

@@ -8,6 +8,7 @@ import streamlit as st
 
 from ui.cards import error_card
 from ui.client import DEFAULT_API, ApiError, Client
+from ui.operator_words import NOT_LET_IN, SIGN_IN, SIGN_OUT, YOUR_TOKEN, YOUR_TOKEN_HELP
 
 TOKEN_CODES = ("token", "tokens_needed")
 """What the API answers to those that it does not know."""
@@ -43,24 +44,22 @@ def signed_in() -> bool:
             st.session_state["let_in"] = True
     if st.session_state.get("token"):
         with st.sidebar:
-            st.button("Sign out", icon=":material/logout:", on_click=_sign_out)
+            st.button(SIGN_OUT, icon=":material/logout:", on_click=_sign_out)
     return True
 
 
 def _ask(error: ApiError) -> None:
-    st.title("Sign in")
+    st.title(SIGN_IN)
     if st.session_state.get("token"):
-        st.html(error_card("Not let in", error.reason, error.hint))
+        st.html(error_card(NOT_LET_IN, error.reason, error.hint))
     token_form()
 
 
 def token_form() -> None:
     """Asks for a token, and goes on with it."""
     with st.form("sign-in"):
-        given = st.text_input(
-            "Your token", type="password", help="Its operator makes one with `unmask tokens add NAME`."
-        )
-        if st.form_submit_button("Sign in", type="primary") and given.strip():
+        given = st.text_input(YOUR_TOKEN, type="password", help=YOUR_TOKEN_HELP)
+        if st.form_submit_button(SIGN_IN, type="primary") and given.strip():
             st.session_state["token"] = given.strip()
             st.rerun()
 

@@ -5,6 +5,8 @@ Names in braces are filled in by str.format.
 
 from __future__ import annotations
 
+from ui.words import FAILED
+
 # Analyse
 ANALYSE = "Analyse"
 TITLE = "Is this face real?"
@@ -64,6 +66,9 @@ NOT_SHOWN = "The media cannot be shown: {reason}. The scores are still here."
 NOT_PLAYABLE = (
     "Browsers do not play {codec} in {container}. Switch on the drawing: it is encoded as H.264, which they all play."
 )
+SPAN = "{first} to {last}, "
+FRAMES = ("{count} frame", "{count} frames")
+"""One, and any other number."""
 TIMELINE_HINT = "Click a point, or choose a moment: the video goes there."
 MOMENT_PICK = "Go to a moment"
 MOMENT_OPTION = "{clock}, frame {frame}: {scores}"
@@ -76,6 +81,7 @@ LOOKS_HELP = (
 )
 OPACITY = "Opacity of the heatmap"
 HEATMAP_ALT = "face of person {track} with the heatmap of {name}, score {score}"
+HEATMAP_SCORE = "score {score}"
 MAP_SHORT = {"native": "own", "landmarks": "landmarks", "grad-cam": "Grad-CAM"}
 MAP_SAID = "{name}: {kind}."
 LANDMARKS = "How the landmarks move"
@@ -91,8 +97,12 @@ MOTION_SAID = (
     "over the track, in LRNet's square of 400 pixels). This picture explains; the score comes from LRNet alone."
 )
 AMONG = "Among reference faces"
-AMONG_HELP = "A map of what this detector has learned to see: public-domain portraits and pseudo-fakes of them."
+AMONG_HELP = (
+    "By what this detector has learned to see: the nearest of public-domain portraits and of pseudo-fakes made of them."
+)
+AMONG_MAP = "The map of all references, with this face on it"
 AMONG_ALT = "the face on a map of reference faces; nearest: {nearest}"
+AMONG_NEAR = "{kind} at {distance:.1f}"
 NEIGHBOURS = "Nearest references"
 NEIGHBOURS_SAID = (
     "A distance of 1 is that of a reference to its own nearest. Where even the nearest is far beyond, the face is "
@@ -125,6 +135,8 @@ COMPARE_FEW = "Choose at least two, here or by their boxes in the history."
 COMPARE_NONE = "There is no finished analysis yet."
 COMPARE_SCORES = "Who says what of which"
 COMPARE_SCORES_HINT = "Calibrated scores of the face that decides in each file, 0 real to 1 fake."
+COMPARE_TOLD = "{name}: {score} together"
+COMPARE_CODEC = "{codec} in {container}"
 COMPARE_ALT = "Scores side by side. {scores}"
 COMPARE_FACTS = "In what they differ"
 COMPARE_WEIGHTS = "{name} ran with different weights: its scores do not compare."
@@ -148,6 +160,8 @@ HISTORY_QUERY = "Part of the name or notes"
 HISTORY_TAG = "Tag"
 HISTORY_OUTCOME = "Outcome"
 HISTORY_ALL = "all"
+HISTORY_STATUS = {"queued": "waiting", "running": "under way", "failed": FAILED.title, "cancelled": "cancelled"}
+"""Of those without a verdict."""
 HISTORY_EMPTY = "Nothing here yet."
 HISTORY_NO_MATCH = "No match."
 HISTORY_OPEN = "Open it"

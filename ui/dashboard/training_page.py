@@ -5,27 +5,17 @@ from __future__ import annotations
 import streamlit as st
 
 from ui import recipe_check
+from ui import training_words as texts
 from ui.dashboard import operator, session
 from ui.dashboard.training_view import show_run
 from ui.errors import UsageError
 from ui.operator_cards import state, trouble
-from ui.operator_words import JOBS, OPEN, when
+from ui.operator_words import OPEN, TRAINING, when
 from ui.training_jobs import START, Cluster, Job, Run, known_address, names
-
-LEAD = (
-    "Training runs on a Ray cluster, as jobs that go on whether or not this page is open. A run starts from a recipe; "
-    "what it learned is kept where you say, and `python -m train.export` makes it a detector's weights."
-)
-HOW = "On this machine alone, with a token that nobody else has:"
-COMMANDS = f"ray get-auth-token --generate\n{START}"
-HOW_ON = (
-    "Then start this dashboard with `RAY_AUTH_MODE=token` in its environment. For machines in a cloud or on Kubernetes "
-    "see docs/training.md."
-)
 
 
 def show() -> None:
-    st.title("Training")
+    st.title(TRAINING)
     if not operator.let_in():
         return
     cluster = _cluster()
@@ -38,67 +28,54 @@ def show() -> None:
         return
     opened = next((job for job in jobs if job.id == st.query_params.get("run")), None)
     if opened is not None:
-        if st.button("All runs", icon=":material/arrow_back:", type="tertiary"):
+        if st.button(texts.ALL, icon=":material/arrow_back:", type="tertiary"):
             st.query_params.clear()
             st.rerun()
         show_run(cluster, opened)
         return
-    st.html(f'<p class="um-lead">{LEAD.replace("`python -m train.export`", "<code>python -m train.export</code>")}</p>')
+    st.html(f'<p class="um-lead">{texts.LEAD.format(command=f"<code>{texts.LEAD_COMMAND}</code>")}</p>')
     _form(cluster, jobs)
     _runs(jobs)
 
 
 def _cluster() -> Cluster | None:
-    with st.expander("Cluster", expanded=False, icon=":material/dns:"):
+    with st.expander(texts.CLUSTER, expanded=False, icon=":material/dns:"):
         left, right = st.columns([3, 2], gap="medium")
-        address = left.text_input(
-            "Address of Ray's dashboard", known_address(), key="training-address",
-            help="Where `ray dashboard` or the head listens, as http://HOST:8265.",
-        )  # fmt: skip
-        token = right.text_input(
-            "Its token", type="password", key="training-token",
-            help="Ray's own, not unmask's. Without it, that of this dashboard's environment is used, but only for the "
-            "cluster that the environment names, and for this machine.",
-        )  # fmt: skip
+        address = left.text_input(texts.ADDRESS, known_address(), key="training-address", help=texts.ADDRESS_HELP)
+        token = right.text_input(texts.TOKEN, type="password", key="training-token", help=texts.TOKEN_HELP)
     try:
-        with st.spinner("Asking the cluster", show_time=False):
+        with st.spinner(texts.ASKING, show_time=False):
             return Cluster(address, token.strip())
     except UsageError as error:
         gone = START in error.hint
-        hint = "name the address of Ray's dashboard above, or start a cluster" if gone else error.hint
-        st.html(trouble("No cluster", error.reason, hint))
+        hint = texts.NO_CLUSTER_HINT if gone else error.hint
+        st.html(trouble(texts.NO_CLUSTER, error.reason, hint))
         if gone:
-            st.subheader("How to start one")
-            st.markdown(HOW)
-            st.code(COMMANDS, language=None, wrap_lines=True)  # its colours of a language are too pale (WCAG AA)
-            st.markdown(HOW_ON)
+            st.subheader(texts.HOW_TO_START)
+            st.markdown(texts.HOW)
+            commands = texts.HOW_COMMANDS.format(start=START)
+            st.code(commands, language=None, wrap_lines=True)  # its colours of a language are too pale (WCAG AA)
+            st.markdown(texts.HOW_ON)
         return None
 
 
 def _form(cluster: Cluster, jobs: list[Job]) -> None:
-    with st.expander("Start a run", icon=":material/add:", expanded=not jobs):
-        recipe = str(st.selectbox("Recipe", recipe_check.names(), key="training-recipe"))
-        with st.popover("See the recipe"):
+    with st.expander(texts.START_A_RUN, icon=":material/add:", expanded=not jobs):
+        recipe = str(st.selectbox(texts.RECIPE, recipe_check.names(), key="training-recipe"))
+        with st.popover(texts.SEE_RECIPE):
             st.code(recipe_check.text(recipe), language=None)
         left, right = st.columns(2, gap="medium")
-        name = left.text_input("Name of the run", _free(recipe, names(jobs)), key=f"training-name-{recipe}")
-        workers = right.text_input("Workers", "1", key="training-workers", help="A number, or a range such as 2-4.")
-        data = left.text_input(
-            "Data, as the cluster sees them", key="training-data", placeholder="/shared/data or s3://bucket/data"
-        )
-        storage = right.text_input(
-            "Where to keep the run", key="training-storage", placeholder="/shared/runs or s3://bucket/runs"
-        )
-        lines = st.text_area(
-            "Changes to the recipe, one key=value a line", key="training-overrides", height=110,
-            placeholder="epochs=5\noptimiser.lr=3e-4",
-        )  # fmt: skip
-        gpu = st.checkbox("A GPU for each worker", key="training-gpu")
-        resume = st.checkbox("Go on with the run of this name", key="training-resume")
+        name = left.text_input(texts.NAME, _free(recipe, names(jobs)), key=f"training-name-{recipe}")
+        workers = right.text_input(texts.WORKERS, "1", key="training-workers", help=texts.WORKERS_HELP)
+        data = left.text_input(texts.DATA, key="training-data", placeholder=texts.DATA_EXAMPLE)
+        storage = right.text_input(texts.STORAGE, key="training-storage", placeholder=texts.STORAGE_EXAMPLE)
+        lines = st.text_area(texts.CHANGES, key="training-overrides", height=110, placeholder=texts.CHANGES_EXAMPLE)
+        gpu = st.checkbox(texts.GPU, key="training-gpu")
+        resume = st.checkbox(texts.RESUME, key="training-resume")
         check, start = st.container(horizontal=True), None
-        if check.button("Check the recipe", icon=":material/fact_check:"):
+        if check.button(texts.CHECK, icon=":material/fact_check:"):
             operator.act(lambda: _show_checked(recipe, lines))
-        if check.button("Start", type="primary", icon=":material/play_arrow:"):
+        if check.button(texts.START, type="primary", icon=":material/play_arrow:"):
             run = Run(recipe, name.strip(), data, storage, workers, gpu, resume)
             start = operator.act(lambda: _start(cluster, run, lines))
         if start:
@@ -113,13 +90,14 @@ def _free(recipe: str, taken: set[str]) -> str:
 
 def _checked(recipe: str, lines: str) -> tuple[recipe_check.Checked, list[str]]:
     overrides = recipe_check.overrides_of(lines)
-    with st.spinner("Checking the recipe"):
+    with st.spinner(texts.CHECKING):
         return recipe_check.check(recipe, overrides), overrides
 
 
 def _show_checked(recipe: str, lines: str) -> None:
     found, _ = _checked(recipe, lines)
-    st.success(f"{found.detector}, {found.parameters:,} parameters, {found.epochs} epochs", icon=":material/check:")
+    told = texts.CHECKED.format(detector=found.detector, parameters=found.parameters, epochs=found.epochs)
+    st.success(told, icon=":material/check:")
     st.code(found.resolved, language=None, height=320)
 
 
@@ -128,19 +106,19 @@ def _start(cluster: Cluster, run: Run, lines: str) -> str:
     run.command()
     _, overrides = _checked(run.recipe, lines)
     whole = Run(run.recipe, run.name, run.data, run.storage, run.workers, run.gpu, run.resume, tuple(overrides))
-    with st.spinner("Sending the code and starting the run"):
+    with st.spinner(texts.STARTING):
         return cluster.start(whole, session.api().caller()["name"])
 
 
 def _runs(jobs: list[Job]) -> None:
-    st.subheader("Runs")
+    st.subheader(texts.RUNS)
     if not jobs:
-        st.html('<p class="um-small">None on this cluster yet.</p>')
+        st.html(f'<p class="um-small">{texts.NO_RUNS}</p>')
     for job in jobs:
         with st.container(border=True, horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             name = job.storage.rsplit("/", 1)[-1] or job.recipe
             if st.button(f"**{operator.plain(name)}**", key=f"run-{job.id}", type="tertiary", icon=OPEN):
                 st.query_params["run"] = job.id
                 st.rerun()
-            at = when(job.started) if job.started else "not started yet"
-            st.html(f"{state(JOBS[job.status])}<p class='um-small'>{at}</p>", width="content")
+            at = when(job.started) if job.started else texts.NOT_STARTED
+            st.html(f"{state(texts.STATES[job.status])}<p class='um-small'>{at}</p>", width="content")
