@@ -223,7 +223,7 @@ def test_the_pages_have_no_grave_barrier(
         look(f"Gradio, {tab}")
     page.locator("button:visible", has_text="Astronaut fake").click()
     page.locator("button:visible:enabled", has_text="Analyse").click()
-    page.locator(".js-plotly-plot:visible").first.wait_for()
+    page.locator(".um-axis:visible").first.wait_for()
     look("Gradio, an answer")
     assert not told, "\n".join(told)
 
