@@ -15,12 +15,13 @@ import torch.multiprocessing as mp
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tiny_training import Pairs
 from torch import Tensor, nn
 
 from detectors.base import Detector, DetectorConfig, DetectorOutput
 from train.loop import train
 from train.ranks import Batches, Ranks, training_batches
-from train.recipe import DataSplits, EpochDataset, Recipe, RecipeError
+from train.recipe import DataSplits, Recipe, RecipeError
 
 
 class Plain(Detector):
@@ -45,20 +46,6 @@ class Normed(Plain):
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__(config)
         self.body = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 1))
-
-
-class Pairs(EpochDataset):
-    def __init__(self, count: int, seed: int, broken: int | None = None) -> None:
-        self.count, self.seed, self.broken = count, seed, broken
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        rng = np.random.default_rng([self.seed, self.epoch, index])
-        real, fake = rng.normal(size=(2, 6)).astype(np.float32)
-        fake[:2] += np.nan if index == self.broken else 1
-        return {"inputs": np.stack([real, fake]), "label": np.array([0, 1], np.float32)}
 
 
 def recipe(**changes: Any) -> Recipe:
