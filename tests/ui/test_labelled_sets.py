@@ -91,6 +91,8 @@ def test_a_bomb_is_stopped_by_what_it_unpacks_to(tmp_path: Path) -> None:
         (packed({"manifest.csv": b"path,label\nno.jpg,real\n"}).getvalue(), "line 2: there is no file no.jpg"),
         (packed({"manifest.csv": b"file\nno.jpg\n"}).getvalue(), "needs the columns path and label"),
     ],
+    # a zip holds the time it was packed at: as a name it would differ between the processes that share the tests
+    ids=["no zip", "no folders", "no pictures", "cut off", "a file that is not there", "no columns"],
 )
 def test_a_zip_that_is_no_labelled_set_is_told_so(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(UsageError, match=said):
