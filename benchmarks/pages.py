@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.browsing import SAMPLES, Demo, chromium, running_demo, settle
 from benchmarks.media import lengthen
 from ui.client import Client
-from ui.dashboard.texts import AMONG_MAP
+from ui.dashboard.texts import AMONG
 
 REPEATS = 5
 FIRST_PAINT_S, CACHED_S, SWITCH_MS, BLOCKED_MS = 2.0, 1.0, 300.0, 200.0
@@ -172,7 +172,7 @@ def map_opened(browser: Any, url: str) -> list[float]:
         page = _open(browser)
         _opening(page, url)
         page.evaluate("window.blocked = []")
-        page.get_by_text(AMONG_MAP).click()
+        page.get_by_role("tab", name=AMONG).click()
         page.locator(".js-plotly-plot").wait_for()
         settle(page)
         found.append(_longest_task(page))

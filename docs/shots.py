@@ -9,10 +9,11 @@ from typing import Any
 
 from benchmarks.browsing import SAMPLES, Demo, open_tab, settle
 from docs.pictured import ask_for_tokens
+from ui.dashboard.texts import AMONG, LANDMARKS
 
 LOOKS = (("wide", "light"), ("wide", "dark"), ("phone", "light"))
 MAP = ".js-plotly-plot:visible"
-EVIDENCE, MEDIA = "h4.um-evidence >> nth=0", "h3:has-text('The media')"
+EVIDENCE, MEDIA = "[data-testid=stTabs] >> nth=0", "h3:has-text('The media')"
 """Where the heatmaps begin on the page of a result, and what is known of the file."""
 
 Where = Callable[[Demo, dict[str, str]], str | None]
@@ -53,12 +54,16 @@ def _whole_result(page: Any) -> None:
     settle(page)
 
 
-def _with_map(page: Any) -> None:
-    """The whole page, and the map of reference faces, which is drawn when somebody wants it."""
-    _whole_result(page)
-    page.get_by_text("The map of all references").click()
-    page.locator(MAP).wait_for()
-    settle(page)
+def _with(tab: str, drawn: str) -> Callable[[Any], None]:
+    """The whole page, with that of the evidence, which is there when `drawn` is."""
+
+    def act(page: Any) -> None:
+        _whole_result(page)
+        open_tab(page, tab)
+        page.locator(drawn).first.wait_for()
+        settle(page)
+
+    return act
 
 
 def _gradio_image(page: Any) -> None:
@@ -109,10 +114,13 @@ def shots(analyses: dict[str, str], report: Path, begin: Callable[[Any], None], 
     def evaluated(demo: Demo, pages: dict[str, str]) -> str | None:
         return f"{pages['Evaluate']}?evaluation={evaluation}" if evaluation and "Evaluate" in pages else None
 
+    clip = opened("astronaut-clip.mp4")
     return [
-        Shot("dashboard", opened("astronaut-clip.mp4"), _whole_result, end=EVIDENCE),
-        Shot("result-evidence", opened("astronaut-clip.mp4"), _with_map, start=EVIDENCE, end=MEDIA),
-        Shot("result-media", opened("astronaut-clip.mp4"), _whole_result, start=MEDIA),
+        Shot("dashboard", clip, _whole_result, end=EVIDENCE),
+        Shot("result-evidence", clip, _whole_result, start=EVIDENCE, end=MEDIA),
+        Shot("result-landmarks", clip, _with(LANDMARKS, ".um-paths"), start=EVIDENCE, end=MEDIA),
+        Shot("result-map", clip, _with(AMONG, MAP), start=EVIDENCE, end=MEDIA),
+        Shot("result-media", clip, _whole_result, start=MEDIA),
         Shot("result-image", opened("astronaut-fake.jpg"), _whole_result, end=MEDIA),
         Shot("analyse", titled("Analyse")),
         Shot("compare", compared, _result),

@@ -129,10 +129,9 @@ def test_a_visitor_sees_who_says_it_and_where_each_looks(page: Any, demo: Demo) 
         picture = page.locator(f".um-crops img[alt*='heatmap of {name},']").first
         picture.wait_for()
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
-    page.get_by_role("heading", name="Among reference faces").wait_for()
-    page.get_by_role("table").filter(has_text="Distance").wait_for()
     assert page.locator(".js-plotly-plot").count() == 0, "plotly holds the page up: it comes when the map is wanted"
-    page.get_by_text("The map of all references").click()
+    page.get_by_role("tab", name="Among reference faces").click()
+    page.get_by_role("table").filter(has_text="Distance").wait_for()
     page.locator(".js-plotly-plot", has_text="this face").wait_for()
 
 

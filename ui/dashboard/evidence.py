@@ -1,10 +1,11 @@
 """Why the detectors say it: heatmaps over the face, landmarks in motion, neighbours among reference faces.
 
-Each is a fragment: changing it draws it anew, not the page.
+A tab each, drawn when it is opened: all at once would hold the browser up. Changing one draws it anew, not the page.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from html import escape
 
 import numpy as np
@@ -26,16 +27,35 @@ ORDER = ("native", "landmarks", "grad-cam")
 
 
 @st.fragment
+def show_evidence(
+    client: Client, analysis: str, result: AnalysisResult, face: FaceResult, kinds: dict[str, str]
+) -> None:
+    """What there is of a person, the reader's choice of it drawn."""
+    sections = {}
+    if any(score.heatmaps for score in face.detectors.values()):
+        sections[texts.LOOKS] = partial(show_heatmaps, client, analysis, result, face, kinds)
+    if (track := _landmarks(client, analysis, face)) is not None:
+        sections[texts.LANDMARKS] = partial(show_landmarks, f"{analysis}-{face.track}", track)
+    if placed_faces(face):
+        sections[texts.AMONG] = partial(show_neighbours, analysis, face)
+    if not sections:
+        return
+    tabs = st.tabs(list(sections), key=f"evidence-{analysis}-{face.track}", on_change="rerun")
+    for tab, show in zip(tabs, sections.values(), strict=True):
+        if tab.open:
+            with tab:
+                show()
+
+
+@st.fragment
 def show_heatmaps(
     client: Client, analysis: str, result: AnalysisResult, face: FaceResult, kinds: dict[str, str]
 ) -> None:
     """Maps of one detector over the crops it looked at; those that make their own come first."""
     mapped = {name: score for name, score in face.detectors.items() if score.heatmaps}
-    if not mapped:
-        return
     key = f"{analysis}-{face.track}"
     names = sorted(mapped, key=lambda name: (_rank(kinds.get(name, "")), name))
-    st.html(f'<h4 class="um-evidence">{texts.LOOKS}</h4><p class="um-small">{texts.LOOKS_HELP}</p>')
+    st.html(f'<p class="um-small">{texts.LOOKS_HELP}</p>')
     choose, fade = st.columns([3, 2], gap="large", vertical_alignment="bottom")
     with choose:
         name = st.segmented_control(
@@ -70,21 +90,23 @@ def _rank(kind: str) -> int:
     return ORDER.index(kind) if kind in ORDER else len(ORDER)
 
 
-@st.fragment
-def show_landmarks(client: Client, analysis: str, result: AnalysisResult, face: FaceResult) -> None:
-    """The landmarks' paths around a moment, before and after calibration, and their movement over the track."""
+def _landmarks(client: Client, analysis: str, face: FaceResult) -> LandmarkTrack | None:
+    """A person's landmarks, where there are some that move."""
     content = files.artifact(client, analysis, face.landmarks) if face.landmarks else None
     if content is None:
-        return
+        return None
     try:
         track = _track(content)
     except ValueError:  # of another version
-        return
-    if len(track.frames) < 2 or not track.times[-1] > track.times[0]:
-        return
-    st.html(f'<h4 class="um-evidence">{texts.LANDMARKS}</h4><p class="um-small">{texts.LANDMARKS_HINT}</p>')
+        return None
+    return track if len(track.frames) > 1 and track.times[-1] > track.times[0] else None
+
+
+@st.fragment
+def show_landmarks(key: str, track: LandmarkTrack) -> None:
+    """The landmarks' paths around a moment, before and after calibration, and their movement over the track."""
+    st.html(f'<p class="um-small">{texts.LANDMARKS_HINT}</p>')
     first, last = float(track.times[0]), float(track.times[-1])
-    key = f"{analysis}-{face.track}"
     at = st.slider(
         texts.LANDMARKS_AT, first, last, value=(first + last) / 2, step=(last - first) / (len(track.frames) - 1),
         format="%.2f", key=f"marks-{key}",
@@ -107,12 +129,10 @@ def _track(content: bytes) -> LandmarkTrack:
 
 @st.fragment
 def show_neighbours(analysis: str, face: FaceResult) -> None:
-    """The reference faces nearest to the face as a detector sees it; where it is wanted, the map of all of them."""
+    """The reference faces nearest to the face as a detector sees it, and the map of all of them."""
     places = placed_faces(face)
-    if not places:
-        return
     key = f"{analysis}-{face.track}"
-    st.html(f'<h4 class="um-evidence">{texts.AMONG}</h4><p class="um-small">{texts.AMONG_HELP}</p>')
+    st.html(f'<p class="um-small">{texts.AMONG_HELP}</p>')
     names = sorted(places)
     first = max(names, key=lambda name: face.detectors[name].score or 0.0)
     name = st.segmented_control(
@@ -120,16 +140,12 @@ def show_neighbours(analysis: str, face: FaceResult) -> None:
     )
     gallery, placed = places[name]
     nearest = [(REFERENCES.get(one.kind, one.kind), one.distance) for one in placed.neighbours]
-    near, means = st.columns([2, 3], gap="large")
+    on_map, near = st.columns([3, 2], gap="large")
+    with on_map:
+        told = [texts.AMONG_NEAR.format(kind=kind, distance=far) for kind, far in nearest]
+        alt = texts.AMONG_ALT.format(nearest=", ".join(told))
+        chart(embedding_figure(gallery, placed), key=f"place-{key}", alt=alt)
     with near:
         rows = [(str(number), kind, f"{far:.2f}") for number, (kind, far) in enumerate(nearest, 1)]
-        st.html(f"<h5>{texts.NEIGHBOURS}</h5>" + table(texts.NEIGHBOURS_HEAD, rows))
-    with means:
+        st.html(f"<h4>{texts.NEIGHBOURS}</h4>" + table(texts.NEIGHBOURS_HEAD, rows))
         st.html(f'<p class="um-small">{texts.NEIGHBOURS_SAID}</p>')
-    # Plotly holds the page up for most of a second when it is loaded: it is, where somebody wants the map.
-    on_map = st.expander(texts.AMONG_MAP, on_change="rerun", key=f"map-of-{key}", icon=":material/scatter_plot:")
-    if on_map.open:
-        with on_map:
-            told = [texts.AMONG_NEAR.format(kind=kind, distance=far) for kind, far in nearest]
-            alt = texts.AMONG_ALT.format(nearest=", ".join(told))
-            chart(embedding_figure(gallery, placed), key=f"place-{key}", alt=alt)

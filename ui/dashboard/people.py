@@ -13,7 +13,7 @@ from detectors.result import AnalysisResult, FaceResult
 from ui.client import ApiError, Client
 from ui.dashboard import files, texts
 from ui.dashboard.browser import figure, seek
-from ui.dashboard.evidence import show_heatmaps, show_landmarks, show_neighbours
+from ui.dashboard.evidence import show_evidence
 from ui.dashboard.session import token
 from ui.timeline import Clicked, points_of, scores_over_time
 from ui.words import SPAN, clock, codec_words, container_words, probability, quality_words
@@ -50,9 +50,7 @@ def show_people(client: Client, analysis: str, result: AnalysisResult) -> FaceRe
         face = next(one for one in ordered if one.track == track)
     kinds = files.map_kinds(client, token())
     _over_time(client, analysis, result, face)
-    show_heatmaps(client, analysis, result, face, kinds)
-    show_landmarks(client, analysis, result, face)
-    show_neighbours(analysis, face)
+    show_evidence(client, analysis, result, face, kinds)
     return face
 
 

@@ -100,7 +100,6 @@ AMONG = "Among reference faces"
 AMONG_HELP = (
     "By what this detector has learned to see: the nearest of public-domain portraits and of pseudo-fakes made of them."
 )
-AMONG_MAP = "The map of all references, with this face on it"
 AMONG_ALT = "the face on a map of reference faces; nearest: {nearest}"
 AMONG_NEAR = "{kind} at {distance:.1f}"
 NEIGHBOURS = "Nearest references"
