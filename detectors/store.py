@@ -13,7 +13,7 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -309,8 +309,17 @@ def save(detector: Detector, folder: Path, *, half: bool = True, **card: Any) ->
 
 def set_calibration(name: str, profile: Profile, calibration: Calibration | None) -> WeightCard:
     """Replace the calibration in the manifest of the weights that `load(name, profile)` uses; the weights stay."""
+    return _set(name, profile, calibration=calibration)
+
+
+def set_metrics(name: str, profile: Profile, metrics: Sequence[Metric]) -> WeightCard:
+    """Replace the figures in that manifest, in the same way."""
+    return _set(name, profile, metrics=tuple(metrics))
+
+
+def _set(name: str, profile: Profile, **changes: Any) -> WeightCard:
     found = find(name, profile)
-    changed = found.card.model_copy(update={"calibration": calibration})
+    changed = found.card.model_copy(update=changes)
     _edit(found.folder, lambda cards: [changed if c.name == changed.name else c for c in cards])
     return changed
 

@@ -12,13 +12,11 @@ from typing import Any
 
 from detectors.registry import entry
 from detectors.store import Metric, WeightCard, available
+from train.card_metrics import ANIMATION, SWAPS, WITHHELD
 from ui.listing import detector_rows
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 FOLDER = README.parent / "docs" / "detectors"
-SWAPS = "development videos but whole-head animation"
-WITHHELD = "pseudo-fakes of withheld families and people"
-ANIMATION = "whole-head animation videos"
 SHOWN = {SWAPS: "swaps, lip syncs: AUC", WITHHELD: "withheld pseudo-fakes: AUC", ANIMATION: "animated heads: AUC"}
 """How the cards' sets begin that the README shows, where the cards have them, and how it calls them."""
 CARD = "<!-- the weights' card, by python -m ui.detector_pages -->"

@@ -1,0 +1,143 @@
+"""The figures of cards, from reports: what was measured of each detector, written into the manifest of its weights.
+
+    unmask evaluate --data DATA --split dev --allow-fitted --json dev.json
+    unmask evaluate --data DATA --split train --kind image --sha-prefix 01 --allow-fitted --json reals.json
+    python -m train.withheld --json withheld.json
+    python -m train.card_metrics [NAME ...] --dev dev.json --reals reals.json --withheld withheld.json
+
+A detector's own calibrated scores, not the fused one. They replace all that the card had but the figures of the training's own
+validation stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detectors.store import Metric, WeightsError, available, set_metrics
+from train.examples import BadRows, read_rows
+from train.levels import examples
+from train.metrics import Estimate, proportion, summary
+
+ANIMATED = ("fomm_miljandv", "vasa1_vexpress", "emo_vexpress")
+"""Data sets of heads that are animated as a whole."""
+ONE_ACTOR = "dfdc_crops"
+ALARMS = (0.5, 0.9)
+"""Calibrated scores above which a real still counts."""
+
+Row = Mapping[str, Any]
+
+
+def _fakes_but(*sets: str) -> Callable[[Row], bool]:
+    return lambda row: not row["label"] or row["dataset"] not in sets
+
+
+def _videos(row: Row) -> bool:
+    return row.get("kind") == "video"
+
+
+SWAPS = "development videos but whole-head animation (fomm, vasa1, emo)"
+ANIMATION = "whole-head animation videos against all real videos"
+WITHHELD = "pseudo-fakes of withheld families and people"
+RESERVED = "reserved real stills, never trained on"
+TRAINING = ("validation", "pseudo-fakes of")
+"""How sets of the training's own figures begin."""
+
+GROUPS: dict[str, Callable[[Row], bool]] = {
+    SWAPS: lambda row: _videos(row) and _fakes_but(*ANIMATED)(row),
+    "the same videos without dfdc_crops (one actor)": lambda row: (
+        _videos(row) and _fakes_but(*ANIMATED, ONE_ACTOR)(row) and row["dataset"] != ONE_ACTOR
+    ),
+    ANIMATION: lambda row: _videos(row) and (not row["label"] or row["dataset"] in ANIMATED),
+    "development stills": lambda row: row.get("kind") == "image",
+}
+"""Of the development set, by the words of a card."""
+
+
+def of_development(rows: Sequence[Row], name: str) -> list[Metric]:
+    """AUC of each group that has both classes, with its interval from resampled people."""
+    found = []
+    for told, among in GROUPS.items():
+        chosen = examples([row for row in rows if among(row)], "video", name)
+        fakes = int(chosen.labels.sum())
+        if 0 < fakes < len(chosen.labels):
+            area = summary(chosen.labels, chosen.scores, 0.5, chosen.clusters)["auc"]
+            note = f"{fakes} fake, {len(chosen.labels) - fakes} real"
+            found.append(_metric(told, "AUC", area, note))
+    return found
+
+
+def of_reals(rows: Sequence[Row], name: str) -> list[Metric]:
+    """The shares of real stills whose calibrated score is above ALARMS."""
+    scores = [row["detectors"][name] for row in rows if not row["label"] and name in row["detectors"]]
+    return [
+        _metric(
+            RESERVED, f"share with a score above {least:g}", proportion(sum(s > least for s in scores), len(scores))
+        )
+        for least in ALARMS
+        if scores
+    ]
+
+
+def of_withheld(report: Mapping[str, Any], name: str) -> list[Metric]:
+    """AUC and calibration on families and people that no training showed."""
+    told = f"{WITHHELD} ({', '.join(report['families'])})"
+    figures = report["detectors"].get(name, {})
+    return [
+        Metric(set=told, metric=words, **{key: figures[figure][key] for key in ("value", "low", "high", "n")})
+        for figure, words in (("auc", "AUC"), ("ece", "ECE"))
+        if figures.get(figure, {}).get("value") is not None
+    ]
+
+
+def _metric(told: str, words: str, one: Estimate, note: str = "") -> Metric:
+    def short(value: float | None) -> float | None:
+        return None if value is None else round(value, 3)
+
+    if one.value is None:
+        raise BadRows(f"{told}: {one.note}")
+    note = "; ".join(part for part in (note, one.note) if part)
+    return Metric(
+        set=told, metric=words, value=round(one.value, 3), low=short(one.low), high=short(one.high), n=one.n, note=note
+    )
+
+
+def replaced(before: Sequence[Metric], new: Sequence[Metric]) -> list[Metric]:
+    """What the training said in `before`, without the sets that `new` measured again; then `new`."""
+    again = {metric.set for metric in new}
+    kept = [one for one in before if one.set.startswith(TRAINING) and one.set not in again]
+    return [*kept, *new]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit 0 written, 2 usage or a report that does not hold what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="detectors; default: all with weights")
+    parser.add_argument("--dev", type=Path, required=True, metavar="FILE", help="evaluation of the development set")
+    parser.add_argument(
+        "--reals", type=Path, required=True, metavar="FILE", help="evaluation of real stills that no training saw"
+    )
+    parser.add_argument("--withheld", type=Path, required=True, metavar="FILE", help="of python -m train.withheld")
+    given = parser.parse_args(arguments)
+    try:
+        dev, reals = read_rows([given.dev]), read_rows([given.reals])
+        withheld = json.loads(given.withheld.read_text(encoding="utf-8"))
+        cards = available()
+        for name in given.names or sorted(cards):
+            if name not in cards:
+                raise BadRows(f"{name} has no weights; those that have some: {', '.join(sorted(cards))}")
+            new = [*of_withheld(withheld, name), *of_development(dev, name), *of_reals(reals, name)]
+            set_metrics(name, cards[name].profile, replaced(cards[name].metrics, new))
+            print(f"{name}: {len(new)} figures")
+    except (BadRows, KeyError, OSError, ValueError, WeightsError) as error:
+        print(f"python -m train.card_metrics: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
