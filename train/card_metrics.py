@@ -5,8 +5,8 @@
     python -m train.withheld --json withheld.json
     python -m train.card_metrics [NAME ...] --dev dev.json --reals reals.json --withheld withheld.json
 
-A detector's own calibrated scores, not the fused one. They replace all that the card had but the figures of the training's own
-validation stay.
+A detector's own calibrated scores, not the fused one. They replace all that the card had but the figures of the
+training's own validation.
 """
 
 from __future__ import annotations
