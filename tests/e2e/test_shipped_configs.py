@@ -15,6 +15,7 @@ from postgres_server import postgres
 from ray_head import free_ports, running_head, running_node
 
 from detectors.store import load_available
+from preprocessing.inputs import FaceInput
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -29,7 +30,7 @@ def shipped(name: str, **args: Any) -> dict[str, Any]:
 
 def test_the_files_for_a_gpu_and_for_a_cluster_run_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    pictures = {name for name in load_available() if name != "lrnet"}
+    pictures = {name for name, one in load_available().items() if isinstance(one.detector.input, FaceInput)}
     (port,) = free_ports(1)
     with (
         postgres() as database,
