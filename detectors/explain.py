@@ -12,6 +12,8 @@ still relative, coarse (the layer's resolution) and no proof that the marked pix
 from __future__ import annotations
 
 import copy
+import threading
+import weakref
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -173,14 +175,32 @@ def _cam(loaded: LoadedDetector, batch: Tensor, kind: Kind) -> Tensor:
     return relative * score[:, None, None, None]
 
 
+class _Copies(threading.local):
+    """Of each thread: a detector's copy, and which weights it has."""
+
+    def __init__(self) -> None:
+        self.made: weakref.WeakKeyDictionary[Detector, tuple[list[int], Detector]] = weakref.WeakKeyDictionary()
+
+
+_copies = _Copies()
+
+
 def private_copy(detector: Detector) -> Detector:
-    """A copy to take gradients in: no other thread's pass goes through its hooks, and its weights need none."""
-    ours = copy.deepcopy(detector).requires_grad_(False)
+    """This thread's copy to take gradients in: no other thread's pass goes through its hooks, and its weights, the very
+    ones of the detector, need none. Making one takes as long as a pass does, so it is kept."""
+    tensors = [*detector.parameters(), *detector.buffers()]
+    places = [tensor.data_ptr() for tensor in tensors]
+    found = _copies.made.get(detector)
+    if found is not None and found[0] == places:
+        return found[1]
+    same: dict[int, Any] = {id(one): nn.Parameter(one.detach(), False) for one in detector.parameters()}
+    ours = copy.deepcopy(detector, same | {id(one): one.detach() for one in detector.buffers()})
     for module in ours.modules():
         if isinstance(module, nn.RNNBase):
             # CuDNN gives gradients through recurrent layers in training mode alone; without dropout it is the same.
             module.dropout = 0.0
             module.train()
+    _copies.made[detector] = places, ours
     return ours
 
 

@@ -1,8 +1,10 @@
 """Maps of every detector: where the evidence is, as bright as the detector is sure, no trace left in the network."""
 
+import gc
 import io
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 import ui.overlay
 from detectors import store
 from detectors.base import Detector, DetectorConfig, DetectorOutput
-from detectors.explain import KINDS, NotExplained, explain, grad_cam, road_score
+from detectors.explain import KINDS, NotExplained, explain, grad_cam, private_copy, road_score
 from detectors.landmark_evidence import attribution, draw
 from detectors.methods.dual_level import DualLevel, DualLevelConfig
 from detectors.methods.lrnet import LRNet, LRNetConfig
@@ -171,6 +173,23 @@ def test_the_network_is_left_as_it_was(loaded: LoadedDetector) -> None:
         assert torch.equal(before[key], value), key
     assert all(p.grad is None for p in loaded.detector.parameters())
     assert not any(module._forward_hooks for module in loaded.detector.modules())
+
+
+def test_the_copy_that_gradients_are_taken_in_is_made_once_and_follows_the_weights() -> None:
+    detector = RedWithMap(clip=False).eval()
+    ours = private_copy(detector)
+    assert ours is not detector and private_copy(detector) is ours
+    weight, shared = detector.layer[0].weight, ours.layer[0].weight
+    assert weight.requires_grad and not shared.requires_grad and weight.data_ptr() == shared.data_ptr()
+    with torch.no_grad():
+        weight.mul_(2)
+    assert torch.equal(private_copy(detector).layer[0].weight, weight), "changed in place"
+    detector.layer[0].weight = nn.Parameter(torch.zeros_like(weight))
+    assert not private_copy(detector).layer[0].weight.any(), "other weights make another copy"
+    gone = weakref.ref(private_copy(detector))
+    del detector, ours
+    gc.collect()
+    assert gone() is None, "nobody keeps the copy of a detector that is gone"
 
 
 def test_maps_do_not_depend_on_the_batch_or_on_other_threads(loaded: LoadedDetector) -> None:
