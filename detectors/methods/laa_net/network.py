@@ -132,8 +132,6 @@ class EFPN(nn.Module):
 
     def __init__(self, channels: Sequence[int], dropout: float, gated: bool, use_c2: bool, squeeze: bool) -> None:
         super().__init__()
-        from timm.layers import SEModule  # heavy; only where a network is made
-
         c2, c3, c4, c5, c6 = channels
         self.gated = gated
         self.dropout = nn.Dropout(dropout)
@@ -150,9 +148,7 @@ class EFPN(nn.Module):
         self.widen_c2 = unit(c2, last, 3) if use_c2 else None
         self.outputs = 2 * last if use_c2 else last
         joined = [2 * c5, 2 * c4, 2 * c3] + [2 * last] * use_c2
-        self.squeezes = nn.ModuleList(
-            SEModule(width, rd_channels=max(1, width // 16), bias=False) for width in joined if squeeze
-        )
+        self.squeezes = nn.ModuleList(_squeeze(width) for width in joined if squeeze)
 
     def _join(self, found: Tensor, skip: Tensor, number: int) -> Tensor:
         joined = torch.cat([found, (1 - found.sigmoid()) * skip if self.gated else skip], 1)
@@ -165,6 +161,12 @@ class EFPN(nn.Module):
             x = self._join(step(x), skip, number)
         x = self.steps[3](x)
         return x if self.widen_c2 is None else self._join(x, self.widen_c2(self.dropout(c2)), 3)
+
+
+def _squeeze(width: int) -> nn.Module:
+    from timm.layers import SEModule  # heavy; only where one is made
+
+    return SEModule(width, rd_channels=max(1, width // 16), bias=False)
 
 
 def map_head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
