@@ -28,6 +28,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 
 from detectors.aggregate import Aggregation
+from detectors.backbone import fold_norms, is_folded
 from detectors.base import Detector, Profile
 from detectors.checkpoints import CheckpointError, match_state
 from detectors.registry import entry, names
@@ -220,7 +221,8 @@ def open_weights(found: Located) -> LoadedDetector:
     except (SafetensorError, CheckpointError) as error:
         raise WeightsError(f"the weights {card.name} cannot be loaded: {error}") from None
     detector.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    return LoadedDetector(detector.eval(), card)
+    fold_norms(detector.eval())
+    return LoadedDetector(detector, card)
 
 
 def _content(found: Located) -> bytes:
@@ -281,8 +283,12 @@ def save(detector: Detector, folder: Path, *, half: bool = True, **card: Any) ->
 
     `card`: the fields of WeightCard that are not known here (profile, name, licence, data, command, date, ...); a card
     of the same name is replaced. `half` stores matrices in float16; vectors stay float32, since running variances
-    leave float16's range. Raises WeightsError for weights that are not finite.
+    leave float16's range. Raises WeightsError for weights that are not finite, and for a detector that `load` made.
     """
+    if is_folded(detector):
+        raise WeightsError(
+            f"{detector.name} was loaded for use, and is no more what was trained: `export` copies its file"
+        )
     state = {}
     for key, value in detector.state_dict().items():
         kept = value.detach().cpu().contiguous()

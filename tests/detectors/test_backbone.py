@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
+from torch import nn
 
-from detectors.backbone import MobileNetV1
+from detectors.backbone import MobileNetV1, fold_norms, is_folded
 from detectors.registry import create
+from detectors.store import WeightsError, find, load, save
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,6 +71,39 @@ def test_compact_detectors_do_without_timm() -> None:
     script += "sys.exit(str({'timm', 'torchvision', 'torch._dynamo'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.stderr.strip() == "set()"
+
+
+def test_norms_folded_for_use_change_nothing_that_shows() -> None:
+    torch.manual_seed(0)
+    network = MobileNetV1(3)
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.randn(8, 3, 96, 96) * 2 + 0.3)  # statistics of its own
+    batch = torch.randn(2, 3, 113, 160)
+    with torch.no_grad():
+        before = network.eval()(batch)
+        fold_norms(network)
+        after = network(batch)
+    assert is_folded(network) and not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_a_detector_loaded_for_use_is_folded_and_not_saved(tmp_path: Path) -> None:
+    loaded = load("frame_cnn")
+    fold_norms(loaded.detector)  # a second time changes nothing
+    with pytest.raises(WeightsError, match="loaded for use"):
+        save(
+            loaded.detector,
+            tmp_path,
+            **loaded.card.model_dump(exclude={"detector", "file", "sha256", "bytes", "config"}),
+        )
+    trained = create("frame_cnn")
+    state = load_file(find("frame_cnn", "compact").path)
+    trained.load_state_dict({name: value.float() for name, value in state.items()})
+    crops = torch.rand(4, 3, 160, 160) * 2 - 1
+    with torch.inference_mode():
+        torch.testing.assert_close(trained.eval()(crops).logit, loaded.detector(crops).logit, atol=1e-4, rtol=0)
 
 
 def test_a_trained_detectors_mobilenet_is_taken_over() -> None:
