@@ -5,8 +5,8 @@
     python -m train.withheld --json withheld.json
     python -m train.card_metrics [NAME ...] --dev dev.json --reals reals.json --withheld withheld.json
 
-A detector's own calibrated scores, not the fused one. They replace all that the card had but the figures of the
-training's own validation.
+A detector's own scores, not the fused one, by the calibration and pooling that its card has now, whatever they were
+when the reports were made. The figures replace all that the card had but those of the training's own validation.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detectors.store import Metric, WeightsError, available, set_metrics
+import numpy as np
+
+from detectors.fusion import sigmoid
+from detectors.store import Calibration, Metric, WeightsError, available, set_metrics
 from train.examples import BadRows, read_rows
+from train.examples import examples as tracks_of
 from train.levels import examples
 from train.metrics import Estimate, proportion, summary
 
@@ -58,6 +62,16 @@ GROUPS: dict[str, Callable[[Row], bool]] = {
 """Of the development set, by the words of a card."""
 
 
+def calibrated(rows: Sequence[dict[str, Any]], name: str, calibration: Calibration | None) -> list[Row]:
+    """The rows that the detector scored, with the score that its calibration gives them now: as `unmask evaluate` has
+    it, the highest of the faces'."""
+    how = calibration or Calibration(a=1.0, b=0.0, fitted_on="", n=1)
+    made = tracks_of([], [name], rows, {name: how.aggregation} if how.aggregation else {})
+    by_file = made.by_file(made.logits[:, 0]) if made.rows else []
+    scores = [sigmoid(how.a * float(np.nanmax(logits)) + how.b) for logits in by_file]
+    return [row | {"detectors": {name: score}} for row, score in zip(made.rows, scores, strict=True)]
+
+
 def of_development(rows: Sequence[Row], name: str) -> list[Metric]:
     """AUC of each group that has both classes, with its interval from resampled people."""
     found = []
@@ -88,22 +102,29 @@ def of_withheld(report: Mapping[str, Any], name: str) -> list[Metric]:
     told = f"{WITHHELD} ({', '.join(report['families'])})"
     figures = report["detectors"].get(name, {})
     return [
-        Metric(set=told, metric=words, **{key: figures[figure][key] for key in ("value", "low", "high", "n")})
+        Metric(set=told, metric=words, **{key: _short(figures[figure][key]) for key in ("value", "low", "high", "n")})
         for figure, words in (("auc", "AUC"), ("ece", "ECE"))
         if figures.get(figure, {}).get("value") is not None
     ]
 
 
 def _metric(told: str, words: str, one: Estimate, note: str = "") -> Metric:
-    def short(value: float | None) -> float | None:
-        return None if value is None else round(value, 3)
-
     if one.value is None:
         raise BadRows(f"{told}: {one.note}")
     note = "; ".join(part for part in (note, one.note) if part)
     return Metric(
-        set=told, metric=words, value=round(one.value, 3), low=short(one.low), high=short(one.high), n=one.n, note=note
+        set=told,
+        metric=words,
+        value=round(one.value, 3),
+        low=_short(one.low),
+        high=_short(one.high),
+        n=one.n,
+        note=note,
     )
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def replaced(before: Sequence[Metric], new: Sequence[Metric]) -> list[Metric]:
@@ -130,7 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in given.names or sorted(cards):
             if name not in cards:
                 raise BadRows(f"{name} has no weights; those that have some: {', '.join(sorted(cards))}")
-            new = [*of_withheld(withheld, name), *of_development(dev, name), *of_reals(reals, name)]
+            fit = cards[name].calibration
+            judged = of_development(calibrated(dev, name, fit), name), of_reals(calibrated(reals, name, fit), name)
+            new = [*of_withheld(withheld, name), *judged[0], *judged[1]]
             set_metrics(name, cards[name].profile, replaced(cards[name].metrics, new))
             print(f"{name}: {len(new)} figures")
     except (BadRows, KeyError, OSError, ValueError, WeightsError) as error:

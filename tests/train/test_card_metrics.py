@@ -1,20 +1,32 @@
 """What a card says of its detector is what the reports hold, group by group."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from detectors.store import Metric, read_manifest
+from detectors.store import Calibration, Metric, read_manifest
 from train import card_metrics
-from train.card_metrics import ANIMATION, RESERVED, SWAPS, WITHHELD, main, of_development, of_reals, replaced
+from train.card_metrics import (
+    ANIMATION,
+    RESERVED,
+    SWAPS,
+    WITHHELD,
+    calibrated,
+    main,
+    of_development,
+    of_reals,
+    replaced,
+)
 
 
 def row(label: int, score: float, dataset: str = "ayhm23", kind: str = "video", number: int = 0) -> dict:
     name = f"{dataset}-{label}-{score}-{number}"
+    logits = {"one": math.log(score / (1 - score))}
     return {
         "path": name, "sha256": name, "identity": "", "method": "", "dataset": dataset, "label": label, "kind": kind,
-        "detectors": {"one": score}, "logits": {}, "faces": [], "score": None, "verdict": "inconclusive",
+        "detectors": {"one": score}, "logits": logits, "faces": [], "score": None, "verdict": "inconclusive",
     }  # fmt: skip
 
 
@@ -31,6 +43,14 @@ def test_animated_heads_are_told_apart() -> None:
     assert found[SWAPS].value == 1 and found[SWAPS].n == 10 and "5 fake, 5 real" in found[SWAPS].note
     assert found[ANIMATION].value == 0 and found[ANIMATION].n == 8
     assert not any("stills" in name for name in found), "one class alone has no AUC"
+
+
+def test_scores_are_those_of_the_calibration_that_the_card_has_now() -> None:
+    (one, *_) = calibrated(ROWS, "one", Calibration(a=2.0, b=1.0, fitted_on="", n=1))
+    assert one["detectors"]["one"] == pytest.approx(1 / (1 + math.exp(-(2 * math.log(0.1 / 0.9) + 1))))
+    assert calibrated(ROWS, "two", None) == [], "a detector that said nothing"
+    plain = calibrated(ROWS, "one", None)
+    assert [row["detectors"]["one"] for row in plain] == pytest.approx([row["detectors"]["one"] for row in ROWS])
 
 
 def test_alarms_are_counted_among_real_stills_alone() -> None:
@@ -59,7 +79,7 @@ def test_the_manifest_has_the_figures_of_the_reports(tmp_path: Path, monkeypatch
 
     card = export("mesonet", "compact", tmp_path / "store")
     monkeypatch.setenv("UNMASK_WEIGHTS", str(tmp_path / "store"))
-    rows = [one | {"detectors": {"mesonet": one["detectors"]["one"]}} for one in ROWS]
+    rows = [one | {"logits": {"mesonet": one["logits"]["one"]}, "detectors": {}} for one in ROWS]
     report, withheld = tmp_path / "report.json", tmp_path / "withheld.json"
     report.write_text(json.dumps({"scores": rows}))
     figures = {"auc": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 1000}, "ece": {"value": None}}
