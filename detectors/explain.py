@@ -14,6 +14,8 @@ from __future__ import annotations
 import copy
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -162,12 +164,12 @@ def _cam(loaded: LoadedDetector, batch: Tensor, kind: Kind) -> Tensor:
     """
     if loaded.detector.cam_layer() is None:
         raise NotExplained(f"{loaded.detector.name} has no layer with a map to look at")
-    detector = private_copy(loaded.detector)
-    logit, activation, gradient = _at_layer(detector, batch)
-    if kind == "grad-cam":
-        evidence = (gradient.mean((3, 4), keepdim=True) * activation).sum(2)
-    else:
-        evidence = _by_library(kind, detector, batch, activation, gradient)
+    with private_copy(loaded.detector) as detector:
+        logit, activation, gradient = _at_layer(detector, batch)
+        if kind == "grad-cam":
+            evidence = (gradient.mean((3, 4), keepdim=True) * activation).sum(2)
+        else:
+            evidence = _by_library(kind, detector, batch, activation, gradient)
     evidence = evidence.relu()
     peak = evidence.amax((1, 2, 3), keepdim=True)
     relative = torch.where(peak > 0, evidence / peak.clamp_min(torch.finfo(peak.dtype).tiny), 0.0)
@@ -175,24 +177,28 @@ def _cam(loaded: LoadedDetector, batch: Tensor, kind: Kind) -> Tensor:
     return relative * score[:, None, None, None]
 
 
-class _Copies(threading.local):
-    """Of each thread: a detector's copy, and which weights it has."""
-
-    def __init__(self) -> None:
-        self.made: weakref.WeakKeyDictionary[Detector, tuple[list[int], Detector]] = weakref.WeakKeyDictionary()
+_free: weakref.WeakKeyDictionary[Detector, list[tuple[list[int], Detector]]] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+"""Copies that nobody uses, with the places of their weights; and who may look there."""
 
 
-_copies = _Copies()
+@contextmanager
+def private_copy(detector: Detector) -> Iterator[Detector]:
+    """A copy to take gradients in: no other thread's pass goes through its hooks, and its weights, the very ones of the
+    detector, need none. Making one takes as long as a pass does, so it is kept for the next who asks."""
+    places = [tensor.data_ptr() for tensor in (*detector.parameters(), *detector.buffers())]
+    with _lock:
+        fitting = [one for made, one in _free.pop(detector, []) if made == places]
+        ours = fitting.pop() if fitting else None
+        _free[detector] = [(places, one) for one in fitting]
+    if ours is None:
+        ours = _copied(detector)
+    yield ours
+    with _lock:  # not after an error: a hook may be left in it
+        _free[detector].append((places, ours))
 
 
-def private_copy(detector: Detector) -> Detector:
-    """This thread's copy to take gradients in: no other thread's pass goes through its hooks, and its weights, the very
-    ones of the detector, need none. Making one takes as long as a pass does, so it is kept."""
-    tensors = [*detector.parameters(), *detector.buffers()]
-    places = [tensor.data_ptr() for tensor in tensors]
-    found = _copies.made.get(detector)
-    if found is not None and found[0] == places:
-        return found[1]
+def _copied(detector: Detector) -> Detector:
     same: dict[int, Any] = {id(one): nn.Parameter(one.detach(), False) for one in detector.parameters()}
     ours = copy.deepcopy(detector, same | {id(one): one.detach() for one in detector.buffers()})
     for module in ours.modules():
@@ -200,7 +206,6 @@ def private_copy(detector: Detector) -> Detector:
             # CuDNN gives gradients through recurrent layers in training mode alone; without dropout it is the same.
             module.dropout = 0.0
             module.train()
-    _copies.made[detector] = places, ours
     return ours
 
 

@@ -43,15 +43,15 @@ def attribution(detector: Detector, batch: Tensor, steps: int = STEPS) -> Tensor
     accounted for: the sum over a clip is its logit less that of the still face, up to the error of `steps` points. What
     the detector makes of the still face itself has no place in it.
     """
-    ours = private_copy(detector)
     along = ((torch.arange(steps, device=batch.device) + 0.5) / steps)[:, None, None, None]
     found = []
-    for clips in batch.detach().split(CLIPS_AT_ONCE):
-        still = clips.mean(1, keepdim=True)
-        way = (still + along * (clips - still)).flatten(0, 1).requires_grad_()
-        with torch.enable_grad():
-            slope = torch.autograd.grad(ours(way).logit.sum(), way)[0].unflatten(0, (steps, -1)).mean(0)
-        found.append(((clips - still) * slope).unflatten(2, (68, 2)).sum(3).float())
+    with private_copy(detector) as ours:
+        for clips in batch.detach().split(CLIPS_AT_ONCE):
+            still = clips.mean(1, keepdim=True)
+            way = (still + along * (clips - still)).flatten(0, 1).requires_grad_()
+            with torch.enable_grad():
+                slope = torch.autograd.grad(ours(way).logit.sum(), way)[0].unflatten(0, (steps, -1)).mean(0)
+            found.append(((clips - still) * slope).unflatten(2, (68, 2)).sum(3).float())
     return torch.cat(found)
 
 

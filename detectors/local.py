@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from detectors.pipeline import Progress, analyse
@@ -46,10 +48,15 @@ def describe_detector(loaded: LoadedDetector) -> DetectorInfo:
 
 
 class LocalStages:
-    """Implements detectors.pipeline.Stages with threads; references are the objects themselves."""
+    """Implements detectors.pipeline.Stages with threads; references are the objects themselves.
+
+    The detectors of an analysis work side by side, so each gets its share of the cores, one at least: with more threads
+    than cores all take longer. That is torch's setting for the whole process.
+    """
 
     def __init__(self, loaded: Mapping[str, LoadedDetector] | None = None, landmark_model: Path | None = None) -> None:
         detectors = dict(load_available() if loaded is None else loaded)
+        torch.set_num_threads(max((os.cpu_count() or 1) // max(len(detectors), 1), 1))
         self._infos = {name: describe_detector(one) for name, one in detectors.items()}
         self._detect = DetectStep(detectors)
         self._landmarks = LandmarkStep(landmark_model)

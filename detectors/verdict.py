@@ -20,6 +20,8 @@ WEAK_QUALITY = {
 }
 """Flags under which the detectors were not measured, in words."""
 
+LEAST_MOVE = 0.005
+"""Log-odds that a detector must add to be said to move the fused score: they are shown with two digits."""
 TOLD_FACTOR = 0.8
 """Where quality leaves the detectors less of their say than this, the reasons tell."""
 
@@ -198,10 +200,14 @@ def _evidence(face: FaceResult, count: int, score: float) -> list[str]:
             f"among {count} a high score by chance is likelier, so the file's is {_said(score)}."
         )
     for name, value in sorted(face.contributions.items(), key=lambda item: -abs(item[1])):
-        direction = "towards fake" if value > 0 else "towards real"
-        reasons.append(
-            f"{name} gives {_said(face.detectors[name].score or 0.0)} and moves the fused score {direction}."
-        )
+        if abs(value) >= LEAST_MOVE:
+            direction = "towards fake" if value > 0 else "towards real"
+            said = _said(face.detectors[name].score or 0.0)
+            reasons.append(f"{name} gives {said} and moves the fused score {direction}.")
+    apart = [name for name, value in sorted(face.contributions.items()) if abs(value) < LEAST_MOVE]
+    if apart:
+        told = ", ".join(f"{name} {_said(face.detectors[name].score or 0.0)}" for name in apart)
+        reasons.append(f"Shown, and hardly counted in the fused score: {told}.")
     silent = [name for name, found in face.detectors.items() if found.status != "ok"]
     if silent:
         reasons.append(f"No say: {', '.join(f'{name} ({face.detectors[name].reason})' for name in silent)}.")

@@ -75,9 +75,9 @@ def contributions_axis(face: FaceResult, alt: str) -> str:
         end = 0.5 + value / reach / 2
         colour = VERDICTS["fake" if value > 0 else "real"].colour
         drawn = _bar(min(end, 0.5), max(end, 0.5), colour, "thick")
-        side = "after" if value > 0 else "before"
+        side = "before" if value < 0 else "after"
         said = AXIS_LOG_ODDS.format(name=name, value=value)
-        rows.append(_row(name, drawn + _number(end, f"{value:+.2f}", side=side), said))
+        rows.append(_row(name, drawn + _number(end, f"{value:+.2f}" if value else "0", side=side), said))
     ticks = ((0.0, TO_REAL), (0.5, "0"), (1.0, TO_FAKE))
     return _figure(rows, ticks, alt)
 

@@ -177,19 +177,31 @@ def test_the_network_is_left_as_it_was(loaded: LoadedDetector) -> None:
 
 def test_the_copy_that_gradients_are_taken_in_is_made_once_and_follows_the_weights() -> None:
     detector = RedWithMap(clip=False).eval()
-    ours = private_copy(detector)
-    assert ours is not detector and private_copy(detector) is ours
-    weight, shared = detector.layer[0].weight, ours.layer[0].weight
-    assert weight.requires_grad and not shared.requires_grad and weight.data_ptr() == shared.data_ptr()
+    with private_copy(detector) as ours:
+        with private_copy(detector) as another:
+            assert len({id(detector), id(ours), id(another)}) == 3, "whoever asks meanwhile has one of their own"
+        weight, shared = detector.layer[0].weight, ours.layer[0].weight
+        assert weight.requires_grad and not shared.requires_grad and weight.data_ptr() == shared.data_ptr()
     with torch.no_grad():
         weight.mul_(2)
-    assert torch.equal(private_copy(detector).layer[0].weight, weight), "changed in place"
+    with private_copy(detector) as again:
+        assert again is ours or again is another
+        assert torch.equal(again.layer[0].weight, weight), "changed in place"
     detector.layer[0].weight = nn.Parameter(torch.zeros_like(weight))
-    assert not private_copy(detector).layer[0].weight.any(), "other weights make another copy"
-    gone = weakref.ref(private_copy(detector))
-    del detector, ours
+    with private_copy(detector) as other:
+        assert not other.layer[0].weight.any(), "other weights make another copy"
+    gone = weakref.ref(other)
+    del detector, ours, another, again, other
     gc.collect()
     assert gone() is None, "nobody keeps the copy of a detector that is gone"
+
+
+def test_a_copy_that_an_error_left_is_not_used_again() -> None:
+    detector = RedWithMap(clip=False).eval()
+    with pytest.raises(RuntimeError), private_copy(detector) as broken:
+        raise RuntimeError
+    with private_copy(detector) as ours:
+        assert ours is not broken
 
 
 def test_maps_do_not_depend_on_the_batch_or_on_other_threads(loaded: LoadedDetector) -> None:

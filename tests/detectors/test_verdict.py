@@ -11,7 +11,7 @@ from detectors.result import AnalysisResult, DetectorScore, FaceResult
 from detectors.scoring import DetectorInfo, Samples, answer
 from detectors.steps import FaceMeta, TrackingSummary, TrackPrediction
 from detectors.store import Calibration
-from detectors.verdict import _undecided, conclude
+from detectors.verdict import _evidence, _undecided, conclude
 from preprocessing.inputs import FaceInput
 from preprocessing.types import MediaInfo
 
@@ -80,6 +80,13 @@ def test_the_pooling_of_a_detectors_card_makes_its_track_logit() -> None:
     assert answer(dataclasses.replace(INFO, calibration=top), prediction, samples).logit == 4.0
     own = dataclasses.replace(INFO, calibration=Calibration.model_validate(card))
     assert answer(own, prediction, samples).logit == pytest.approx(1.0)
+
+
+def test_a_detector_that_adds_nothing_is_not_said_to_move_the_score() -> None:
+    (face,) = concluded(0.93).faces
+    (told,) = _evidence(face.model_copy(update={"contributions": {"mesonet": 0.0}}), 1, 0.9)
+    assert told == "Shown, and hardly counted in the fused score: mesonet 0.93."
+    assert _evidence(face, 1, 0.9) == ["mesonet gives 0.93 and moves the fused score towards fake."]
 
 
 def _moment(number: int) -> FaceMeta:
