@@ -56,7 +56,7 @@ class Case:
         """For so many steps of `batch` pairs an epoch."""
         items = self.steps * batch
         sizes = {
-            "faces.npz": f"data.settings.per_dataset={items}",
+            "faces.npz": f"data.settings.per_dataset={max(items, 2)}",  # a blend of two people needs two
             "clips.npz": f"data.settings.windows={-(-items // (CLIPS // 2))}",
             "sequences": f"data.settings.windows={-(-items // (VIEWS * 3 // 4))}",
         }
@@ -83,7 +83,7 @@ def _case(name: str, folder: Path) -> Case:
     if kind == "clips":
         settings += ["data.settings.held_out=0.5", f"data.settings.faces={folder / 'faces.npz'}"]
     if kind != "landmark_dataset":
-        settings.append(f"data.settings.validation_items={1 if paper else 2 if kind == 'clips' else 8}")
+        settings.append(f"data.settings.validation_items={2 if paper or kind == 'clips' else 8}")
     if recipe.data.settings.get("own_fakes"):
         settings += ["data.settings.own_fakes=0"]
     if paper:
