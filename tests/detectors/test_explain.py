@@ -1,10 +1,8 @@
 """Maps of every detector: where the evidence is, as bright as the detector is sure, no trace left in the network."""
 
-import gc
 import io
 import sys
 import threading
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 import ui.overlay
 from detectors import store
 from detectors.base import Detector, DetectorConfig, DetectorOutput
-from detectors.explain import KINDS, NotExplained, explain, grad_cam, private_copy, road_score
+from detectors.explain import KINDS, NotExplained, explain, grad_cam, road_score
 from detectors.landmark_evidence import attribution, draw
 from detectors.methods.dual_level import DualLevel, DualLevelConfig
 from detectors.methods.lrnet import LRNet, LRNetConfig
@@ -173,35 +171,6 @@ def test_the_network_is_left_as_it_was(loaded: LoadedDetector) -> None:
         assert torch.equal(before[key], value), key
     assert all(p.grad is None for p in loaded.detector.parameters())
     assert not any(module._forward_hooks for module in loaded.detector.modules())
-
-
-def test_the_copy_that_gradients_are_taken_in_is_made_once_and_follows_the_weights() -> None:
-    detector = RedWithMap(clip=False).eval()
-    with private_copy(detector) as ours:
-        with private_copy(detector) as another:
-            assert len({id(detector), id(ours), id(another)}) == 3, "whoever asks meanwhile has one of their own"
-        weight, shared = detector.layer[0].weight, ours.layer[0].weight
-        assert weight.requires_grad and not shared.requires_grad and weight.data_ptr() == shared.data_ptr()
-    with torch.no_grad():
-        weight.mul_(2)
-    with private_copy(detector) as again:
-        assert again is ours or again is another
-        assert torch.equal(again.layer[0].weight, weight), "changed in place"
-    detector.layer[0].weight = nn.Parameter(torch.zeros_like(weight))
-    with private_copy(detector) as other:
-        assert not other.layer[0].weight.any(), "other weights make another copy"
-    gone = weakref.ref(other)
-    del detector, ours, another, again, other
-    gc.collect()
-    assert gone() is None, "nobody keeps the copy of a detector that is gone"
-
-
-def test_a_copy_that_an_error_left_is_not_used_again() -> None:
-    detector = RedWithMap(clip=False).eval()
-    with pytest.raises(RuntimeError), private_copy(detector) as broken:
-        raise RuntimeError
-    with private_copy(detector) as ours:
-        assert ours is not broken
 
 
 def test_maps_do_not_depend_on_the_batch_or_on_other_threads(loaded: LoadedDetector) -> None:

@@ -113,7 +113,7 @@ def test_pictures_are_fetched_ahead_of_the_person_who_is_shown(monkeypatch: pyte
     ahead: list[int] = []
     monkeypatch.setattr(result_view, "fetch_ahead", lambda client, analysis, face: ahead.append(face.track))
     monkeypatch.setattr(files, "map_kinds", lambda client, whose: {})
-    monkeypatch.setattr(people, "show_heatmaps", lambda *given: None)
+    monkeypatch.setattr(people, "show_evidence", lambda *given: None)
     app = AppTest.from_string(
         "import streamlit as st\nfrom ui.dashboard.result_view import show_result\n"
         "show_result(None, 'a', st.session_state['made'])",
