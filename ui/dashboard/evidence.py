@@ -55,12 +55,12 @@ def show_heatmaps(
     mapped = {name: score for name, score in face.detectors.items() if score.heatmaps}
     key = f"{analysis}-{face.track}"
     names = sorted(mapped, key=lambda name: (_rank(kinds.get(name, "")), name))
-    st.html(f'<p class="um-small">{texts.LOOKS_HELP}</p>')
-    choose, fade = st.columns([3, 2], gap="large", vertical_alignment="bottom")
-    with choose:
-        name = st.segmented_control(
-            texts.LOOKS, names, default=names[0], required=True, key=f"map-{key}", label_visibility="collapsed"
-        )
+    told, fade = st.columns([3, 2], gap="large")
+    with told:
+        st.html(f'<p class="um-small">{texts.LOOKS_HELP}</p>')
+    name = st.segmented_control(
+        texts.LOOKS, names, default=names[0], required=True, key=f"map-{key}", label_visibility="collapsed"
+    )
     with fade:
         opacity = st.slider(texts.OPACITY, 0, 100, 65, format="%d %%", key=f"fade-{key}") / 100
     pictures = []
