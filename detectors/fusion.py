@@ -176,7 +176,9 @@ def fuse(model: FusionModel, scores: Mapping[str, float], quality: Mapping[str, 
     factor = shrinkage * missing
     totals = bias + factor * ((weights * logits + offsets) @ present)
     contributions = {
-        name: float(factor[0] * weights[0, i] * logits[i]) for i, name in enumerate(names) if name in scores
+        name: float(factor[0] * weights[0, i] * logits[i]) + 0.0  # never -0.0, which would be shown
+        for i, name in enumerate(names)
+        if name in scores
     }
     total = model.bias + sum(contributions.values())
     tail = (1 - model.level) / 2

@@ -170,3 +170,8 @@ def test_the_shipped_fusion_is_for_shipped_weights_and_says_what_it_saw() -> Non
         calibration = cards[name].calibration
         assert calibration is not None and calibration.fitted_on == shipped.fitted_on and calibration.saw
     assert len(json.dumps(shipped.model_dump())) < 200_000
+
+
+def test_a_detector_without_weight_adds_nothing_and_no_minus_nothing() -> None:
+    found = fuse(model(weights={"a": 0.7, "b": 0.0}), {"a": 0.2, "b": 0.2})
+    assert found is not None and f"{found.contributions['b']:+.2f}" == "+0.00"
