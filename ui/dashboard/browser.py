@@ -28,11 +28,21 @@ export default function() {
 """
 _SEEK = """
 export default function({ data }) {
-  const video = document.querySelector(`.st-key-${data.player} video`);
-  if (!video || data.moment === window.unmaskMoment) return;
+  if (data.moment === window.unmaskMoment) return;
   window.unmaskMoment = data.moment;
-  const go = () => { video.pause(); video.currentTime = data.time; };
-  if (video.readyState > 0) go(); else video.addEventListener('loadedmetadata', go, { once: true });
+  const until = performance.now() + 3000;
+  let moved = null;
+  const look = () => {  // the player may be drawn after this, or anew
+    if (data.moment !== window.unmaskMoment) return;
+    const video = document.querySelector(`.st-key-${data.player} video`);
+    if (video && video !== moved) {
+      moved = video;
+      const go = () => { video.pause(); video.currentTime = data.time; };
+      if (video.readyState > 0) go(); else video.addEventListener('loadedmetadata', go, { once: true });
+    }
+    if (performance.now() < until) setTimeout(look, 100);
+  };
+  look();
 }
 """
 _FIGURE = """
