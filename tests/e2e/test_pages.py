@@ -107,7 +107,7 @@ def test_the_dashboard_takes_a_video_and_shows_verdict_scores_timeline_and_heatm
     assert page.locator(".um-paths").count() == 0, "drawn when somebody wants it"
     page.get_by_role("tab", name="How the landmarks move").click()
     expect(page.locator(".um-paths circle")).to_have_count(2 * 68)  # before and after calibration
-    assert page.locator(".um-time-plot .um-time-line").count() >= 3, "scores over time, and the landmarks' movement"
+    page.locator(".um-time-plot .um-time-line").nth(2).wait_for(state="attached")  # scores, the landmarks' two motions
     chart = page.locator(".um-time").filter(has_text="seconds").first
     chart.scroll_into_view_if_needed()
     point = chart.locator("[data-at]").nth(3)
