@@ -60,7 +60,7 @@ def test_the_files_for_a_gpu_and_for_a_cluster_run_as_they_are(tmp_path: Path, m
         ):
             many = shipped("cluster", storage=str(tmp_path / "many"), store=database)
             groups = many["applications"][0]["args"]["groups"]
-            # Each is a process that imports torch: all of them at once starve two cores until Ray takes them for dead.
+            # All fourteen at once did not answer within 500 s on two cores; why is not known.
             many["applications"][0]["args"]["groups"] = {name: groups[name] for name in FEW}
             service.deploy(many)
             wait_for(lambda: service.status()[0] == "RUNNING" and service.ready(), 500, "cluster.yaml does not answer")
