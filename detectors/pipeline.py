@@ -89,9 +89,10 @@ async def analyse(
     infos = choose(stages.infos(), settings.detectors)
     specs: list[InputSpec] = list(dict.fromkeys([DISPLAY_INPUT, *(info.input for info in infos.values())]))
     start = time.perf_counter()
-    credentials = asyncio.ensure_future(stages.credentials(path))
+    opened = asyncio.Event()
+    credentials = asyncio.ensure_future(_credentials(path, stages, opened))
     try:
-        tracked = await track_faces(path, stages, settings, specs, progress)
+        tracked = await track_faces(path, stages, settings, specs, progress, opened)
         timings["tracking"] = time.perf_counter() - start
         start = time.perf_counter()
         progress("detectors", 0.0)
@@ -104,6 +105,12 @@ async def analyse(
     result = conclude(name or path.name, tracked.info, tracked.summary, faces, infos, timings, provenance=provenance)
     progress("done", 1.0)
     return Analysis(result, artifacts)
+
+
+async def _credentials(path: Path, stages: Stages, opened: asyncio.Event) -> dict[str, str]:
+    """Read while faces are looked for: at the beginning they would hold up the decoder's start."""
+    await opened.wait()
+    return await stages.credentials(path)
 
 
 def choose(infos: Mapping[str, DetectorInfo], wanted: Sequence[str] | None) -> dict[str, DetectorInfo]:
@@ -120,9 +127,17 @@ def choose(infos: Mapping[str, DetectorInfo], wanted: Sequence[str] | None) -> d
 
 
 async def track_faces(
-    path: Path, stages: Stages, settings: Settings, specs: Sequence[InputSpec], progress: Progress
+    path: Path,
+    stages: Stages,
+    settings: Settings,
+    specs: Sequence[InputSpec],
+    progress: Progress,
+    opened: asyncio.Event | None = None,
 ) -> Tracked:
-    """One pass over the media: tracks with landmarks in every frame, and an even sample of each track's crops."""
+    """One pass over the media: tracks with landmarks in every frame, and an even sample of each track's crops.
+
+    `opened` is set when the media is open.
+    """
     faces = [spec for spec in specs if isinstance(spec, FaceInput)]
     clips = [spec for spec in specs if isinstance(spec, ClipInput)]
     display = settings.heatmaps > 0 and any(isinstance(spec, LandmarkInput) for spec in specs)
@@ -156,6 +171,8 @@ async def track_faces(
             async for item in messages:
                 if isinstance(item, MediaInfo):
                     info = item
+                    if opened is not None:
+                        opened.set()
                     progress("tracking", 0.0)
                 elif isinstance(item, TrackingSummary):
                     summary = item

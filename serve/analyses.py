@@ -43,7 +43,7 @@ from serve.uploads import Form, display_name, receive_form
 
 FIELDS = ("file", "url", "settings", "name", "tags", "priority", "again")
 HEARTBEAT_S = 15.0
-FIRST_LOOK_S = 0.02
+FIRST_LOOK_S = 0.01
 
 _FOR_THE_CALLER_ALONE = {
     "Cache-Control": "private, max-age=3600",

@@ -143,17 +143,17 @@ class Landmarks:
     async def landmarks(
         self, analysis: str, reference: list[Any], wanted: dict[int, list[FaceInput]], frame_size: tuple[int, int]
     ) -> AsyncIterator[Any]:
-        """LandmarkStep on the chunk behind `reference[0]`: first (landmarks, quality), then for each distinct input of
-        `wanted`, in the order of `by_input`, the crops as {face: crop}."""
-        from serve.stages import by_input
+        """LandmarkStep on the chunk behind `reference[0]`: first (landmarks, quality), then the crops of `wanted` as
+        {input: {face: crop}}, in the parcels that serve.stages.parcels tells."""
+        from serve.stages import parcels
 
         with during(analysis, "landmarks"):
             chunk = await reference[0]
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._thread, self._step, chunk, wanted, frame_size)
         yield found.landmarks, found.quality
-        for spec, faces in by_input(wanted).items():
-            yield {face: found.samples[face][spec] for face in faces}
+        for inside in parcels(wanted):
+            yield {spec: {face: found.samples[face][spec] for face in faces} for spec, faces in inside.items()}
 
     async def calibrate(
         self, analysis: str, path: Path, limits: MediaLimits, tracks: Mapping[int, Track]

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.inputs import ClipInput, FaceInput, LandmarkInput
+from serve.calls import Wish, crops_of, portable
 from serve.graph import OtherWeights
 from serve.settings import GroupArgs
 from serve.tracing import during, log_lines, under_way
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from detectors.scoring import DetectorInfo
     from detectors.steps import TrackPrediction
     from detectors.store import LoadedDetector
-    from serve.stages import Sample
 
 log = logging.getLogger("unmask.graph")
 
@@ -86,30 +86,40 @@ class DetectorGroup:
             log.warning("detector %s failed its warm-up: %s", loaded.detector.name, error)
 
     async def detect(
-        self,
-        analysis: str,
-        name: str,
-        sha256: str,
-        samples: list[Sample] | list[list[Sample]] | NDArray[Any],
-        maps: int,
-    ) -> TrackPrediction:
-        """DetectStep for one track; `samples` are references, lists of them for clips, or the rows themselves.
+        self, analysis: str, wishes: Sequence[Wish]
+    ) -> AsyncIterator[tuple[int, TrackPrediction | Exception]]:
+        """DetectStep for each wish side by side: its number and the answer, or what was raised, as soon as it is there.
 
-        Raises OtherWeights where its weights are not those of `sha256`, by whose card the answer would be read: a
+        OtherWeights where a detector's weights are not those of the wish, by whose card the answer would be read: a
         replica that starts after new ones came into the store has them before the graph is deployed again.
         """
-        if (loaded := self._step.loaded.get(name)) is None or loaded.card.sha256 != sha256:
-            raise OtherWeights(name)
-        with during(analysis, name, samples=len(samples)):
-            return await self._detect(name, samples, maps)
+        fetched: dict[Any, asyncio.Future[Any]] = {}
+        tasks = [asyncio.create_task(self._granted(analysis, n, wish, fetched)) for n, wish in enumerate(wishes)]
+        try:
+            for ended in asyncio.as_completed(tasks):
+                yield await ended
+        finally:
+            for task in (*tasks, *fetched.values()):
+                task.cancel()
 
-    async def _detect(
-        self, name: str, samples: list[Sample] | list[list[Sample]] | NDArray[Any], maps: int
-    ) -> TrackPrediction:
+    async def _granted(
+        self, analysis: str, number: int, wish: Wish, fetched: dict[Any, asyncio.Future[Any]]
+    ) -> tuple[int, TrackPrediction | Exception]:
+        loaded = self._step.loaded.get(wish.name)
+        if loaded is None or loaded.card.sha256 != wish.sha256:
+            return number, OtherWeights(wish.name)
+        try:
+            with during(analysis, wish.name, samples=len(wish.samples)):
+                return number, await self._detect(wish, fetched)
+        except Exception as error:  # of one detector: the others answer all the same
+            return number, portable(error)
+
+    async def _detect(self, wish: Wish, fetched: dict[Any, asyncio.Future[Any]]) -> TrackPrediction:
         from detectors.predict import clips_of
 
         start = time.perf_counter()
-        batch = samples if isinstance(samples, np.ndarray) else await _fetch(samples)
+        name, samples = wish.name, wish.samples
+        batch = samples if isinstance(samples, np.ndarray) else await crops_of(samples, fetched)
         size = clips_of(self._args.batch_size, self._step.loaded[name].detector.input)
         parts = [batch[i : i + size] for i in range(0, len(batch), size)]
         found = await asyncio.gather(*(self._batched[name](part) for part in parts))
@@ -119,7 +129,7 @@ class DetectorGroup:
         joined = _join([one for one in found if not isinstance(one, Exception)])
         loop = asyncio.get_running_loop()
         thread = self._threads[name]
-        return await loop.run_in_executor(thread, self._step.complete, name, batch, joined, maps, start)
+        return await loop.run_in_executor(thread, self._step.complete, name, batch, joined, wish.maps, start)
 
     async def infos(self) -> dict[str, DetectorInfo]:
         """What the pipeline needs to know of the detectors here."""
@@ -150,15 +160,6 @@ def device_for(wanted: str) -> str:
 
     given = ray.get_runtime_context().get_accelerator_ids().get("GPU")
     return "cuda" if given and torch.cuda.is_available() else "cpu"
-
-
-async def _fetch(samples: Sequence[Sample] | Sequence[list[Sample]]) -> NDArray[np.uint8]:
-    """The crops of the samples, (N, H, W, 3), of clips (N, length, H, W, 3); those of one chunk come together."""
-    clips = [one if isinstance(one, list) else [one] for one in samples]
-    chunks = list(dict.fromkeys(sample.crops for clip in clips for sample in clip))
-    crops = dict(zip(chunks, await asyncio.gather(*chunks), strict=True))
-    fetched = np.stack([np.stack([crops[sample.crops][sample.face] for sample in clip]) for clip in clips])
-    return fetched if isinstance(samples[0], list) else fetched[:, 0]
 
 
 def _blank(spec: FaceInput | ClipInput | LandmarkInput) -> NDArray[Any]:

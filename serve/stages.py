@@ -27,26 +27,42 @@ from detectors.steps import ChunkMeta, LandmarkedChunk, TrackingSummary, TrackPr
 from preprocessing.inputs import FaceInput
 from preprocessing.settings import MediaLimits, TrackingSettings
 from preprocessing.types import MediaInfo, Track
+from serve.calls import GroupCalls, Wish
 from serve.graph import Graph, OtherWeights
 from serve.runner import PartLost
 
 log = logging.getLogger("unmask.graph")
 
 
+PARCEL_BYTES = 1 << 20
+"""Crops of a chunk travel together up to here: a few faces' in one piece, where each piece costs a millisecond or two;
+many faces' by their kind, so that a detector elsewhere does not fetch what others look at."""
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One face's crop: `crops` is a reference to {face: crop (H, W, 3)} of a chunk."""
+    """One face's crop: `parcel` is a reference to {input: {face: crop (H, W, 3)}} of a chunk."""
 
-    crops: Any
+    parcel: Any
+    spec: FaceInput
     face: int
 
 
-def by_input(wanted: Mapping[int, Sequence[FaceInput]]) -> dict[FaceInput, list[int]]:
-    """The faces that want each distinct crop, in the order in which the crops travel."""
-    found: dict[FaceInput, list[int]] = {}
+def parcels(wanted: Mapping[int, Sequence[FaceInput]]) -> list[dict[FaceInput, list[int]]]:
+    """The faces that want each distinct crop, in the parcels and in the order in which the crops travel."""
+    faces_of: dict[FaceInput, list[int]] = {}
     for face, specs in wanted.items():
         for spec in specs:
-            found.setdefault(spec, []).append(face)
+            faces_of.setdefault(spec, []).append(face)
+    found: list[dict[FaceInput, list[int]]] = []
+    filled = PARCEL_BYTES
+    for spec, faces in faces_of.items():
+        size = len(faces) * spec.size**2 * 3
+        if filled + size > PARCEL_BYTES:
+            found.append({})
+            filled = 0
+        found[-1][spec] = faces
+        filled += size
     return found
 
 
@@ -61,6 +77,7 @@ class RayStages:
         self.extractor = graph.extractor
         self.lost = False
         """A process died during this analysis: what it held is gone, and the answer is not whole."""
+        self._calls = GroupCalls(graph.groups, analysis, self._meaning)
 
     def infos(self) -> Mapping[str, DetectorInfo]:
         return self._infos
@@ -104,10 +121,11 @@ class RayStages:
             stream = await call._to_object_ref_gen()
             points, quality = await (await self._next(stream))
             samples: dict[int, dict[FaceInput, Any]] = {face: {} for face in wanted}
-            for spec, faces in by_input(wanted).items():
-                crops = await self._next(stream)
-                for face in faces:
-                    samples[face][spec] = Sample(crops, face)
+            for inside in parcels(wanted):
+                parcel = await self._next(stream)
+                for spec, faces in inside.items():
+                    for face in faces:
+                        samples[face][spec] = Sample(parcel, spec, face)
             return LandmarkedChunk(points, quality, samples)
         except asyncio.CancelledError:
             call.cancel()
@@ -125,15 +143,13 @@ class RayStages:
     async def detect(self, name: str, samples: Sequence[Any] | NDArray[Any], maps: int) -> TrackPrediction:
         key = self._graph.owner[name]
         given = samples if isinstance(samples, np.ndarray) else list(samples)
-        call = self._graph.groups[key].detect.remote(self._analysis, name, self._infos[name].sha256, given, maps)
         try:
-            prediction: TrackPrediction = await self._answer(call)
+            return await self._calls.ask(key, Wish(name, self._infos[name].sha256, given, maps))
         except OtherWeights:
             self.lost = True
             with contextlib.suppress(Exception):  # asked again by the next run, which meets the same
                 await self._graph.ask(key)
             raise PartLost(f"the weights of {name} were changed") from None
-        return prediction
 
     def _told(self, summary: TrackingSummary) -> TrackingSummary:
         """With a warning where groups of detectors were never there."""
@@ -148,7 +164,7 @@ class RayStages:
 
     async def jpeg(self, reference: Any) -> bytes:
         try:
-            crop = (await reference.crops)[reference.face]
+            crop = (await reference.parcel)[reference.spec][reference.face]
         except RayError as error:
             raise self._plain(error) from None
         return await asyncio.to_thread(encode_crop, crop)
@@ -174,6 +190,12 @@ class RayStages:
         self.lost = True
         log.warning("a part of the graph was replaced")
         return PartLost("the process that ran this step ended")
+
+    def _meaning(self, error: Exception | None) -> Exception:
+        """Of what a call raised; None where it ended before its time without an error."""
+        if error is None:
+            return self._ended()
+        return self._plain(error) if isinstance(error, RayError) else error
 
     def _plain(self, error: RayError) -> Exception:
         """The exception that the step raised, without Ray's wrapping and the remote stack trace."""

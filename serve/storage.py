@@ -55,12 +55,14 @@ class Storage:
         """Write the files that a result names. Raises FileNotFoundError where the analysis was deleted."""
         if not self._folder(job_id).is_dir():
             raise FileNotFoundError(job_id)
-        for name, content in artifacts.items():
+        root = self._folder(job_id) / "artifacts"
+        for name in artifacts:
             if not _ARTIFACT.fullmatch(name):
                 raise ValueError(f"not the name of an artifact: {name!r}")
-            path = self._folder(job_id) / "artifacts" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        for folder in {(root / name).parent for name in artifacts}:
+            folder.mkdir(parents=True, exist_ok=True)
+        for name, content in artifacts.items():
+            (root / name).write_bytes(content)
 
     def artifact(self, job_id: str, name: str) -> Path | None:
         """The file of an artifact; None for a name that is not one of them."""

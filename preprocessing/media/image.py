@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
+import itertools
 import struct
 from typing import Any
 
@@ -24,6 +26,8 @@ _PLUGINS = {
     "AVIF": ("PIL.AvifImagePlugin",),
     "HEIF": (),
 }
+_SHARED = ("copy", "PIL.TiffImagePlugin", "PIL.ImageColor")
+"""What Pillow imports while it reads: EXIF is TIFF, GIF copies its palette."""
 _ORIENTATION = 0x0112
 _Move = Image.Transpose
 _UPRIGHT = {
@@ -38,10 +42,16 @@ _UPRIGHT = {
 """EXIF orientation (CIPA DC-008, 4.6.4 A) to the move that undoes it."""
 
 
+def preload_plugins() -> None:
+    """For the nursery: its children have nothing left to import, which takes longer than to be forked."""
+    for name in (*_SHARED, *itertools.chain.from_iterable(_PLUGINS.values())):
+        with contextlib.suppress(ImportError):  # said when such a file comes
+            importlib.import_module(name)
+
+
 def load_plugins(decoder: str) -> None:
     """Imports what reading `decoder` needs; nothing can be imported later, when the process is confined."""
-    # What Pillow imports while it reads: EXIF is TIFF, GIF copies its palette.
-    for name in ("copy", "PIL.TiffImagePlugin", "PIL.ImageColor", *_PLUGINS[decoder]):
+    for name in (*_SHARED, *_PLUGINS[decoder]):
         importlib.import_module(name)
     if decoder == "HEIF":
         import pillow_heif

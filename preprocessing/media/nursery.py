@@ -14,9 +14,9 @@ import socket
 import sys
 
 from preprocessing.media import (
-    image,  # noqa: F401 (for the children)
+    image,
     sandbox,
-    video,  # noqa: F401
+    video,  # noqa: F401 (for the children)
     worker,
 )
 
@@ -56,6 +56,7 @@ def main() -> None:
     lifeline = int(sys.argv[2])
     sandbox.die_with_parent(lifeline)
     control = socket.socket(fileno=int(sys.argv[1]))
+    image.preload_plugins()
     children = _Children()
     children.waiting.register(control, select.POLLIN)
     while True:

@@ -4,7 +4,7 @@ Ray is imported within the tests: it reads its environment then, and those of th
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from detectors.local import describe_detector
 from detectors.steps import TrackingSummary
 from detectors.store import LoadedDetector
 from serve import graph as graph_module
+from serve.calls import Wish, portable
 from serve.graph import Graph, OtherWeights
 from serve.groups import DetectorGroup
 from serve.runner import PartLost
@@ -28,30 +29,58 @@ class Group:
         self.loaded = loaded
         self.there = asyncio.Event()
         self.faults = 0
+        self.calls: list[list[str]] = []
+        self.answers: Any = None
+        self.mute: set[str] = set()
+        self.ends_early = False
 
     def __getattr__(self, method: str) -> Any:
         class Remote:
             @staticmethod
-            def remote(*given: Any) -> Awaitable[Any]:
-                return self._call(method, *given)
+            def remote(*given: Any) -> Any:
+                return Answers(self, *given) if method == "detect" else self._call(method)
 
         return Remote
 
-    async def _call(self, method: str, *given: Any) -> Any:
+    def options(self, stream: bool) -> "Group":
+        return self
+
+    async def _call(self, method: str) -> Any:
         await self.there.wait()
+        self.fail()
+        if method == "infos":
+            return {name: describe_detector(one) for name, one in self.loaded.items()}
+        return [{"name": name, "available": True} for name in self.loaded]
+
+    def fail(self) -> None:
         if self.faults:
             self.faults -= 1
             from ray.exceptions import RayActorError
 
             raise RayActorError()
-        if method == "infos":
-            return {name: describe_detector(one) for name, one in self.loaded.items()}
-        if method == "cards":
-            return [{"name": name, "available": True} for name in self.loaded]
-        _, name, sha256, *_ = given
-        if self.loaded[name].card.sha256 != sha256:
-            raise OtherWeights(name)
-        return "a prediction"
+
+
+class Answers:
+    """What a call of a group's detect gives: an answer for each wish, the last first; those of `mute` never."""
+
+    def __init__(self, group: Group, analysis: str, wishes: list[Wish]) -> None:
+        group.calls.append([wish.name for wish in wishes])
+        self._group, self._wishes, self.cancelled = group, wishes, False
+        group.answers = self
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Any]]:
+        self._group.fail()
+        for number, wish in reversed(list(enumerate(self._wishes))):
+            if wish.name in self._group.mute:
+                await asyncio.Event().wait()
+            loaded = self._group.loaded.get(wish.name)
+            known = loaded is not None and loaded.card.sha256 == wish.sha256
+            yield number, "a prediction" if known else OtherWeights(wish.name)
+            if self._group.ends_early:
+                return
+
+    def cancel(self) -> None:
+        self.cancelled = True
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +170,74 @@ def test_a_group_refuses_to_answer_for_weights_that_it_does_not_have(
 ) -> None:
     monkeypatch.setenv("UNMASK_WEIGHTS", str(tmp_path))
     group = DetectorGroup(GroupArgs(detectors=("mesonet",), device="cpu"), frozenset(), ())
-    with pytest.raises(OtherWeights):
-        asyncio.run(group.detect("id", "mesonet", "0" * 64, [], 0))
+
+    async def answers() -> list[Any]:
+        return [found async for found in group.detect("id", [Wish("mesonet", "0" * 64, [], 0)])]
+
+    ((number, refused),) = asyncio.run(answers())
+    assert number == 0 and isinstance(refused, OtherWeights)
+
+
+def both(case: Callable[[Group, Any], Awaitable[None]], loaded: dict[str, LoadedDetector]) -> None:
+    """With two detectors in one group."""
+
+    async def work() -> None:
+        group = Group({name: loaded[name] for name in ("mesonet", "lrnet")})
+        group.there.set()
+        graph = Graph(None, None, {"both": group}, "dlib68")
+        await graph.meet(5)
+        await case(group, stages(graph))
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
+def test_one_call_brings_a_face_to_all_detectors_of_a_group(detectors: dict[str, LoadedDetector]) -> None:
+    async def case(group: Group, asked: Any) -> None:
+        wishes = [asked.detect(name, [], 0) for _ in range(2) for name in ("mesonet", "lrnet")]
+        assert await asyncio.gather(*wishes) == ["a prediction"] * 4
+        assert group.calls == [["mesonet", "lrnet"]] * 2, "the next face may go to another replica"
+
+    both(case, detectors)
+
+
+def test_a_detector_that_hangs_does_not_hold_back_what_the_others_of_its_call_say(
+    detectors: dict[str, LoadedDetector],
+) -> None:
+    async def case(group: Group, asked: Any) -> None:
+        group.mute = {"mesonet"}
+        hangs, other = (asyncio.create_task(asyncio.wait_for(asked.detect(name, [], 0), 0.2)) for name in group.loaded)
+        assert await other == "a prediction"
+        assert group.calls == [["mesonet", "lrnet"]] and not group.answers.cancelled
+        with pytest.raises(TimeoutError):
+            await hangs
+        await asyncio.sleep(0)
+        assert group.answers.cancelled, "nobody waits for the call any more"
+
+    both(case, detectors)
+
+
+@pytest.mark.parametrize("fault", ["dies", "ends early"])
+def test_a_group_that_is_lost_costs_the_analysis_all_that_was_not_answered(
+    fault: str, detectors: dict[str, LoadedDetector]
+) -> None:
+    async def case(group: Group, asked: Any) -> None:
+        group.faults, group.ends_early = int(fault == "dies"), fault == "ends early"
+        found = await asyncio.gather(
+            asked.detect("mesonet", [], 0), asked.detect("lrnet", [], 0), return_exceptions=True
+        )
+        assert isinstance(found[0], PartLost) and asked.lost
+        assert isinstance(found[1], PartLost) if fault == "dies" else found[1] == "a prediction"
+
+    both(case, detectors)
+
+
+def test_an_error_of_a_library_travels_as_its_text() -> None:
+    class Odd(Exception):
+        pass
+
+    told = portable(Odd("out of memory"))
+    assert type(told) is RuntimeError and str(told) == "Odd: out of memory"
+    assert type(portable(ValueError("no"))) is ValueError and type(portable(OtherWeights("a"))) is OtherWeights
 
 
 @pytest.mark.parametrize(("given", "device"), [([], "cpu"), (["0"], "cuda")])
