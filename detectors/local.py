@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from detectors.steps import (
     encode_crop,
 )
 from detectors.store import LoadedDetector, load_available
+from detectors.turns import Turns
 from preprocessing.inputs import FaceInput
 from preprocessing.media import read_credentials
 from preprocessing.settings import MediaLimits, Settings, TrackingSettings
@@ -50,13 +52,16 @@ def describe_detector(loaded: LoadedDetector) -> DetectorInfo:
 class LocalStages:
     """Implements detectors.pipeline.Stages with threads; references are the objects themselves.
 
-    The detectors of an analysis work side by side, so each gets its share of the cores, one at least: with more threads
-    than cores all take longer. That is torch's setting for the whole process.
+    As many detectors work side by side as there are cores, and share these; torch's number of threads is a setting of
+    the whole process.
     """
 
     def __init__(self, loaded: Mapping[str, LoadedDetector] | None = None, landmark_model: Path | None = None) -> None:
         detectors = dict(load_available() if loaded is None else loaded)
-        torch.set_num_threads(max((os.cpu_count() or 1) // max(len(detectors), 1), 1))
+        cores = os.cpu_count() or 1
+        torch.set_num_threads(max(cores // max(len(detectors), 1), 1))
+        self._side_by_side = cores
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
         self._infos = {name: describe_detector(one) for name, one in detectors.items()}
         self._detect = DetectStep(detectors)
         self._landmarks = LandmarkStep(landmark_model)
@@ -97,6 +102,12 @@ class LocalStages:
 
     async def detect(self, name: str, samples: Sequence[Any] | NDArray[Any], maps: int) -> TrackPrediction:
         loop = asyncio.get_running_loop()
+        async with self._turns.setdefault(loop, Turns(self._side_by_side)).turn():
+            return await self._detect_in_thread(loop, name, samples, maps)
+
+    async def _detect_in_thread(
+        self, loop: asyncio.AbstractEventLoop, name: str, samples: Sequence[Any] | NDArray[Any], maps: int
+    ) -> TrackPrediction:
         answer: asyncio.Future[TrackPrediction] = loop.create_future()
 
         def settle(found: TrackPrediction | BaseException) -> None:

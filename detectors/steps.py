@@ -23,7 +23,7 @@ from preprocessing.crops import face_input
 from preprocessing.inputs import FaceInput, LandmarkInput
 from preprocessing.landmarks import create_landmark_predictor
 from preprocessing.media import open_media
-from preprocessing.memory import return_large_blocks
+from preprocessing.memory import share_arenas
 from preprocessing.quality import quality_flags
 from preprocessing.settings import MediaLimits, TrackingSettings
 from preprocessing.tracking import FaceTracker
@@ -93,7 +93,7 @@ class TrackingStep:
     """Decode, detect, track: a media file to chunks of margin crops."""
 
     def __init__(self) -> None:
-        return_large_blocks()
+        share_arenas()
 
     def __call__(
         self, path: Path, limits: MediaLimits, settings: TrackingSettings

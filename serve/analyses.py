@@ -43,7 +43,7 @@ from serve.uploads import Form, display_name, receive_form
 
 FIELDS = ("file", "url", "settings", "name", "tags", "priority", "again")
 HEARTBEAT_S = 15.0
-FIRST_LOOK_S = 0.01
+FIRST_LOOK_S = 0.02
 
 _FOR_THE_CALLER_ALONE = {
     "Cache-Control": "private, max-age=3600",
@@ -308,16 +308,24 @@ async def _changes(services: Services, job: Job) -> AsyncIterator[str]:
     began = spoke = time.monotonic()
     wait = FIRST_LOOK_S
     shown: tuple[object, ...] = ()
+    seen: int | None = None
     current: Job | None = job
+
+    def silent(since: float) -> bool:
+        return time.monotonic() - since > HEARTBEAT_S
+
     while current is not None and current.status not in FINAL:
         now = (current.status, current.stage, round(current.share, 3), current.detectors)
         if now != shown:
             shown, spoke, wait = now, time.monotonic(), FIRST_LOOK_S
             yield _event("progress", current)
-        elif time.monotonic() - spoke > HEARTBEAT_S:
+        elif silent(spoke):
             spoke = time.monotonic()
             yield ": still here\n\n"
         await asyncio.sleep(wait)
+        while (written := services.store.version()) is not None and written == seen and not silent(spoke):
+            await asyncio.sleep(wait / 2)
+        seen = written
         if time.monotonic() - began > 1:  # an image is done by then, and a longer analysis may be told a little later
             wait = min(wait * 1.3, 0.3)
         current = await asyncio.to_thread(services.store.get, job.id)

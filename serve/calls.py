@@ -79,14 +79,15 @@ class GroupCalls:
         answered = self._groups[group].options(stream=True).detect.remote(self._analysis, wishes)
         fault: Exception | None = None
         try:
-            async for number, found in answered:
-                answer = call.answers[waiting[number]]
-                if answer.done():  # nobody waits any more
-                    continue
-                if isinstance(found, Exception):
-                    answer.set_exception(found)
-                else:
-                    answer.set_result(found)
+            async for ended in answered:
+                for number, found in ended:
+                    answer = call.answers[waiting[number]]
+                    if answer.done():  # nobody waits any more
+                        continue
+                    if isinstance(found, Exception):
+                        answer.set_exception(found)
+                    else:
+                        answer.set_result(found)
         except Exception as error:
             fault = error
         finally:

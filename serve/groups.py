@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.turns import Turns
 from preprocessing.inputs import ClipInput, FaceInput, LandmarkInput
+from preprocessing.memory import share_arenas
 from serve.calls import Wish, crops_of, portable
 from serve.graph import OtherWeights
 from serve.settings import GroupArgs
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from detectors.store import LoadedDetector
 
 log = logging.getLogger("unmask.graph")
+TOGETHER_S = 0.05
+"""Each message between processes costs a few milliseconds."""
 
 
 class DetectorGroup:
@@ -42,6 +47,7 @@ class DetectorGroup:
         from detectors.store import available, load
 
         log_lines("group")
+        share_arenas()
         torch.set_num_threads(args.threads)
         device = device_for(args.device)
         for module in modules:
@@ -58,6 +64,7 @@ class DetectorGroup:
                 log.error("detector %s cannot be used: %s", name, error)
                 self._unusable[name] = str(error)
         self._step = DetectStep(loaded)
+        self._turns = Turns((os.cpu_count() or 1) // args.threads)
         self._threads = {name: ThreadPoolExecutor(1, name) for name in loaded}
         self._batched = {name: self._batching(one, self._threads[name]) for name, one in loaded.items()}
         for name, one in loaded.items():
@@ -69,7 +76,8 @@ class DetectorGroup:
         from ray import serve as rayserve  # here: what only wants a detector's card needs no Ray
 
         async def pass_of(parts: list[NDArray[Any]]) -> list[Prediction | Exception]:
-            return await asyncio.get_running_loop().run_in_executor(thread, _predict_parts, loaded, parts)
+            async with self._turns.turn():
+                return await asyncio.get_running_loop().run_in_executor(thread, _predict_parts, loaded, parts)
 
         batched: Callable[[NDArray[Any]], Awaitable[Prediction | Exception]] = rayserve.batch(
             max_batch_size=self._args.batch_size,
@@ -87,17 +95,23 @@ class DetectorGroup:
 
     async def detect(
         self, analysis: str, wishes: Sequence[Wish]
-    ) -> AsyncIterator[tuple[int, TrackPrediction | Exception]]:
-        """DetectStep for each wish side by side: its number and the answer, or what was raised, as soon as it is there.
+    ) -> AsyncIterator[list[tuple[int, TrackPrediction | Exception]]]:
+        """DetectStep for each wish side by side: its number and the answer, or what was raised; those that end within
+        TOGETHER_S travel together.
 
         OtherWeights where a detector's weights are not those of the wish, by whose card the answer would be read: a
         replica that starts after new ones came into the store has them before the graph is deployed again.
         """
         fetched: dict[Any, asyncio.Future[Any]] = {}
         tasks = [asyncio.create_task(self._granted(analysis, n, wish, fetched)) for n, wish in enumerate(wishes)]
+        waiting = set(tasks)
         try:
-            for ended in asyncio.as_completed(tasks):
-                yield await ended
+            while waiting:
+                ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if waiting:
+                    soon, waiting = await asyncio.wait(waiting, timeout=TOGETHER_S)
+                    ended |= soon
+                yield [task.result() for task in ended]
         finally:
             for task in (*tasks, *fetched.values()):
                 task.cancel()
@@ -129,7 +143,8 @@ class DetectorGroup:
         joined = _join([one for one in found if not isinstance(one, Exception)])
         loop = asyncio.get_running_loop()
         thread = self._threads[name]
-        return await loop.run_in_executor(thread, self._step.complete, name, batch, joined, wish.maps, start)
+        async with self._turns.turn():
+            return await loop.run_in_executor(thread, self._step.complete, name, batch, joined, wish.maps, start)
 
     async def infos(self) -> dict[str, DetectorInfo]:
         """What the pipeline needs to know of the detectors here."""

@@ -77,6 +77,8 @@ class RayStages:
         self.extractor = graph.extractor
         self.lost = False
         """A process died during this analysis: what it held is gone, and the answer is not whole."""
+        self._opened: tuple[Any, Any] | None = None
+        """The parcel that a picture was taken from last, and what is in it: of an image all are."""
         self._calls = GroupCalls(graph.groups, analysis, self._meaning)
 
     def infos(self) -> Mapping[str, DetectorInfo]:
@@ -163,10 +165,12 @@ class RayStages:
         return found
 
     async def jpeg(self, reference: Any) -> bytes:
-        try:
-            crop = (await reference.parcel)[reference.spec][reference.face]
-        except RayError as error:
-            raise self._plain(error) from None
+        if self._opened is None or self._opened[0] != reference.parcel:
+            try:
+                self._opened = (reference.parcel, await reference.parcel)
+            except RayError as error:
+                raise self._plain(error) from None
+        crop = self._opened[1][reference.spec][reference.face]
         return await asyncio.to_thread(encode_crop, crop)
 
     async def _answer(self, call: Any) -> Any:

@@ -157,6 +157,7 @@ class JobStore:
                 f"the job store {address.render_as_string(hide_password=True)} cannot be used: {_last_line(error)}"
             ) from error
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._watcher = None if self.shared else self._engine.raw_connection()
 
     def _alone(self, db: sa.Connection) -> None:
         if self.shared:
@@ -181,6 +182,13 @@ class JobStore:
         with self._reader.connect() as db:
             found = _jobs(db, sa.select(*_SHOWN).where(_JOBS.c.id == job_id))
         return found[0] if found else None
+
+    def version(self) -> int | None:
+        """Another number after each write of anybody; None where only asking tells (PostgreSQL). It takes microseconds
+        and may be called from the event loop, whose thread alone may call it."""
+        if self._watcher is None:
+            return None
+        return int(self._watcher.cursor().execute("PRAGMA data_version").fetchone()[0])
 
     def result(self, job_id: str) -> str | None:
         """The JSON of the AnalysisResult of a done analysis."""
@@ -357,6 +365,8 @@ class JobStore:
 
     def close(self) -> None:
         """Lets the database go."""
+        if self._watcher is not None:
+            self._watcher.close()
         self._engine.dispose()
 
 

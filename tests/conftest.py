@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import gc
 import os
 import sys
 import time
@@ -15,6 +16,10 @@ settings.load_profile("unmask")
 
 UNTIL = float(os.environ.get("UNMASK_SLOW_TESTS_UNTIL", "inf"))
 """Seconds since 1970. A run that must end by then, on a host of unknown speed, skips the slow tests that are left."""
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # commands that ran in here froze what they loaded; libraries would take it for leaks
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -82,21 +82,24 @@ def scan_command(
     if not paths:
         raise UsageError("nothing to scan", "give an image or a video")
     settings = scanning.load_settings(config, detectors)
-    from ui.report import Report, form_of
-
     if report is not None:
+        from ui.report import Report, form_of
+
         form_of(report)
     inputs, notes = scanning.expand(paths, recursive)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     for note in notes:
         errors.print(note, markup=False)
-    from detectors.explain import map_kind
-    from detectors.local import LocalStages
-    from detectors.pipeline import choose
-    from detectors.store import load_available
+    from preprocessing.memory import loading
 
-    loaded = load_available()
-    stages = LocalStages(loaded)
+    with loading():
+        from detectors.explain import map_kind
+        from detectors.local import LocalStages
+        from detectors.pipeline import choose
+        from detectors.store import load_available
+
+        loaded = load_available()
+        stages = LocalStages(loaded)
     try:
         choose(stages.infos(), settings.detectors)
     except ValueError as error:

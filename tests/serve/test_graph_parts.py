@@ -68,14 +68,14 @@ class Answers:
         self._group, self._wishes, self.cancelled = group, wishes, False
         group.answers = self
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, Any]]:
+    async def __aiter__(self) -> AsyncIterator[list[tuple[int, Any]]]:
         self._group.fail()
         for number, wish in reversed(list(enumerate(self._wishes))):
             if wish.name in self._group.mute:
                 await asyncio.Event().wait()
             loaded = self._group.loaded.get(wish.name)
             known = loaded is not None and loaded.card.sha256 == wish.sha256
-            yield number, "a prediction" if known else OtherWeights(wish.name)
+            yield [(number, "a prediction" if known else OtherWeights(wish.name))]
             if self._group.ends_early:
                 return
 
@@ -174,7 +174,7 @@ def test_a_group_refuses_to_answer_for_weights_that_it_does_not_have(
     async def answers() -> list[Any]:
         return [found async for found in group.detect("id", [Wish("mesonet", "0" * 64, [], 0)])]
 
-    ((number, refused),) = asyncio.run(answers())
+    (((number, refused),),) = asyncio.run(answers())
     assert number == 0 and isinstance(refused, OtherWeights)
 
 

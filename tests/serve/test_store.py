@@ -173,6 +173,18 @@ def test_tags_are_found_replaced_and_deleted_with_their_job(store: JobStore) -> 
     assert store.listing("", "done", 10, 0) == ([], 0)
 
 
+def test_a_write_of_another_process_is_seen_without_a_question(store: JobStore, place: str | Path) -> None:
+    if store.shared:
+        assert store.version() is None
+        return
+    other = JobStore(place)
+    before = store.version()
+    assert store.version() == before, "nothing was written"
+    add(other)
+    assert store.version() != before
+    other.close()
+
+
 def test_the_queue_survives_a_restart(place: str | Path) -> None:
     first = JobStore(place)
     job_id = add(first)
