@@ -23,10 +23,13 @@ from numpy.typing import NDArray
 
 from benchmarks.yardstick import scaled, yardstick_ms
 from detectors import registry
+from detectors.backbone import fold_norms
 from detectors.base import Detector, Profile
 from preprocessing.inputs import ClipInput, FaceInput
 
 REPEATS, WARM_UP, BATCH = 5, 2, 8
+SLOW_MS = 2000.0
+"""A sample that takes longer is measured twice, and not in a batch: made for a GPU."""
 GPU_BATCH = 256
 """Crops; of clips so many fewer as a clip has frames."""
 PICTURES_MS, CLIP_MS = 250.0, 1500.0
@@ -56,12 +59,14 @@ def what(detector: Detector) -> str:
 def timed_ms(detector: Detector, count: int) -> list[float]:
     """Milliseconds of preparing and scoring `count` samples, several times."""
     samples = samples_of(detector, count)
-    times = []
+    times: list[float] = []
     with torch.inference_mode():
-        for _ in range(WARM_UP + REPEATS):
+        while len(times) < WARM_UP + REPEATS:
             began = time.perf_counter()
             detector(detector.prepare(samples))
             times.append((time.perf_counter() - began) * 1e3)
+            if len(times) > WARM_UP and min(times) > SLOW_MS:
+                return times[1:]
     return times[WARM_UP:]
 
 
@@ -95,13 +100,14 @@ def _on_a_core() -> list[dict[str, Any]]:
     rows, pictures = [], [0.0] * REPEATS
     yardstick = yardstick_ms()
     for name, profile, detector in _cases():
+        fold_norms(detector)  # as weights are loaded
         kind = what(detector)
         alone = timed_ms(detector, 1)
         limit = scaled(CLIP_MS, yardstick) if kind == "clip" and profile == "compact" else None
         rows.append(_row(f"{name}-{profile}, one {kind}", alone, "ms", limit))
-        many = timed_ms(detector, BATCH)
-        rates = [BATCH / ms * 1e3 for ms in many]
-        rows.append(_row(f"{name}-{profile}, {BATCH} at once", rates, f"{kind}s/s"))
+        if min(alone) < SLOW_MS:
+            rates = [BATCH / ms * 1e3 for ms in timed_ms(detector, BATCH)]
+            rows.append(_row(f"{name}-{profile}, {BATCH} at once", rates, f"{kind}s/s"))
         if kind == "crop" and profile == "compact":
             pictures = [a + b for a, b in zip(pictures, alone, strict=True)]
     rows.append(_row("all compact detectors of pictures, one crop", pictures, "ms", scaled(PICTURES_MS, yardstick)))

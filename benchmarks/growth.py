@@ -13,7 +13,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,8 @@ def detectors(stages: LocalStages) -> Points:
 
 def uploads() -> Points:
     """The portrait so many times at once: seconds until the last answer. Raises RuntimeError where one is not done."""
-    with service({"runner": {"slots": 4}}) as graph, ThreadPoolExecutor(max(UPLOADS)) as clients:
+    room = {"runner": {"slots": 4}, "gateway": {"max_uploads": max(UPLOADS)}}
+    with service(room) as graph, ThreadPoolExecutor(max(UPLOADS)) as clients:
 
         def one(_: int) -> None:
             answer = graph.post()
@@ -166,9 +167,8 @@ def rows(measured: dict[str, Points]) -> list[dict[str, Any]]:
     return found
 
 
-def measure(what: Sequence[str] = tuple(WORDS), most: int = MOST_MINUTES) -> dict[str, Points]:
-    """The points of each of `what`."""
-    measured: dict[str, Points] = {}
+def measure(what: Sequence[str] = tuple(WORDS), most: int = MOST_MINUTES) -> Iterator[tuple[str, Points]]:
+    """The points of each of `what`, as soon as they are there."""
     if set(what) - {"uploads"}:
         stages = LocalStages(load_available())
         analyse_file(PORTRAIT, stages)  # warm
@@ -179,15 +179,14 @@ def measure(what: Sequence[str] = tuple(WORDS), most: int = MOST_MINUTES) -> dic
                 "faces": lambda: faces(stages, folder),
                 "detectors": lambda: detectors(stages),
             }
-            measured = {one: of[one]() for one in what if one in of}
+            yield from ((one, of[one]()) for one in what if one in of)
     if "uploads" in what:
-        measured["uploads"] = uploads()
-    return measured
+        yield "uploads", uploads()
 
 
 def run() -> list[dict[str, Any]]:
     """Rows for `unmask bench`."""
-    return rows(measure())
+    return rows(dict(measure()))
 
 
 if __name__ == "__main__":
@@ -196,7 +195,9 @@ if __name__ == "__main__":
     parser.add_argument("--most", type=int, default=MOST_MINUTES, help="minutes of the longest video")
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
-    found = measure(args.what.split(","), args.most)
+    found: dict[str, Points] = {}
+    for one, points in measure(args.what.split(","), args.most):
+        found[one] = points
+        print(json.dumps(rows({one: points})[0]), flush=True)
     if args.plot is not None:
         plot(found, args.plot)
-    print(json.dumps(rows(found), indent=1))

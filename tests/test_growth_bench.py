@@ -22,7 +22,7 @@ def test_numbers_double_up_to_the_most() -> None:
 def test_each_of_what_grows_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "FACES", (1, 3))
     monkeypatch.setattr(growth, "REPEATS", 1)
-    found = {row["metric"].split(",")[0]: row for row in growth.rows(growth.measure(("faces", "detectors")))}
+    found = {row["metric"].split(",")[0]: row for row in growth.rows(dict(growth.measure(("faces", "detectors"))))}
     assert set(found) == {"faces in a picture", "detectors of pictures"}
     assert set(found["faces in a picture"]["seconds"]) == {"1", "3"}
     assert all(value > 0 for row in found.values() for value in row["seconds"].values())

@@ -6,6 +6,7 @@ The scripts are ours and fixed. Of a user's nothing reaches them but numbers, an
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import streamlit as st
@@ -60,6 +61,18 @@ export default function({ data, parentElement, setTriggerValue }) {
   };
 }
 """
+
+
+BREATH_S = 0.1
+
+
+def breathe(part: str) -> None:
+    """Lets the browser draw what it has before more comes: a whole page in one burst would hold it up. Once for each
+    `part` of a session: what is drawn again is there already."""
+    drawn: set[str] = st.session_state.setdefault("breathed", set())
+    if part not in drawn:
+        drawn.add(part)
+        time.sleep(BREATH_S)
 
 
 def take_pasted_files() -> None:

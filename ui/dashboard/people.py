@@ -12,7 +12,7 @@ import streamlit as st
 from detectors.result import AnalysisResult, FaceResult
 from ui.client import ApiError, Client
 from ui.dashboard import files, texts
-from ui.dashboard.browser import figure, seek
+from ui.dashboard.browser import breathe, figure, seek
 from ui.dashboard.evidence import show_evidence
 from ui.dashboard.session import token
 from ui.timeline import Clicked, points_of, scores_over_time
@@ -50,6 +50,7 @@ def show_people(client: Client, analysis: str, result: AnalysisResult) -> FaceRe
         face = next(one for one in ordered if one.track == track)
     kinds = files.map_kinds(client, token())
     _over_time(client, analysis, result, face)
+    breathe(f"{analysis}-evidence")
     show_evidence(client, analysis, result, face, kinds)
     return face
 

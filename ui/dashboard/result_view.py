@@ -12,6 +12,7 @@ from ui.axes import contributions_axis, scores_axis
 from ui.cards import credentials_card, decoded, definitions, notices, table, told_by_the_file, verdict_card
 from ui.client import Client
 from ui.dashboard import files, texts
+from ui.dashboard.browser import breathe
 from ui.dashboard.evidence import fetch_ahead
 from ui.dashboard.people import show_people
 from ui.dashboard.session import token
@@ -26,9 +27,13 @@ def show_result(client: Client, analysis: str, result: AnalysisResult) -> None:
         st.html(warnings)
     face, shown = deciding_face(result), None
     if face is not None:
+        breathe(f"{analysis}-who")
         _who_says_what(client, result, face)
+        breathe(f"{analysis}-people")
         shown = show_people(client, analysis, result)
+        breathe(f"{analysis}-media")
     _media(result)
+    breathe(f"{analysis}-take")
     _take(client, analysis, result)
     if shown is not None:
         fetch_ahead(client, analysis, shown)
