@@ -35,11 +35,7 @@ SLOW_GROUP = "frame_cnn"
 def _analyse(graph: Service, **form: str) -> dict[str, Any]:
     answer = graph.post(**form)
     answer.raise_for_status()
-    where = answer.headers["location"]
-    with graph.http.stream("GET", f"{where}/events") as events:
-        for _ in events.iter_lines():
-            pass
-    found = graph.get(where)
+    found = graph.followed(answer.headers["location"])
     if found["status"] != "done":
         raise RuntimeError(f"the analysis {found['status']}: {found['error']}")
     return found

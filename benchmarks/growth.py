@@ -105,7 +105,7 @@ def uploads() -> Points:
         def one(_: int) -> None:
             answer = graph.post()
             answer.raise_for_status()
-            if graph.ended(answer.headers["location"])["status"] != "done":
+            if graph.followed(answer.headers["location"])["status"] != "done":
                 raise RuntimeError("an analysis failed")
 
         def at_once(count: int) -> None:

@@ -38,6 +38,13 @@ class Service:
         found: dict[str, Any] = answer.json()
         return found
 
+    def followed(self, where: str) -> dict[str, Any]:
+        """The same when its progress has been told to the end, as a page waits for it."""
+        with self.http.stream("GET", f"{where}/events") as events:
+            for _ in events.iter_lines():
+                pass
+        return self.get(where)
+
     def ended(self, where: str, timeout_s: float = 300) -> dict[str, Any]:
         """The same when it is over; a service that does not answer for a moment is asked again."""
         until = time.monotonic() + timeout_s

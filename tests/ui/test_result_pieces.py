@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from results import detector, face, media, result
+from streamlit.testing.v1 import AppTest
 
 from ui import cards, timeline, words
-from ui.dashboard import compare_page, people, texts
+from ui.dashboard import browser, compare_page, people, texts
 from ui.dashboard.following import Entry
 from ui.media_signs import encoding_signs
 
@@ -100,3 +102,19 @@ def test_an_input_waits_until_it_has_a_result_or_an_error() -> None:
     assert entry.waits and entry.label == "… a.mp4"
     entry.result = result()
     assert not entry.waits and entry.label.startswith(words.VERDICTS["fake"].sign)
+
+
+def test_a_page_takes_breath_before_each_part_when_it_is_first_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[float] = []
+    monkeypatch.setattr(browser, "time", SimpleNamespace(sleep=taken.append))
+
+    def page() -> None:
+        from ui.dashboard.browser import breathe
+
+        breathe("verdict")
+        breathe("people")
+
+    app = AppTest.from_function(page).run()
+    assert not app.exception and taken == [browser.BREATH_S] * 2
+    app.run()
+    assert len(taken) == 2, "what is drawn again is there already"
