@@ -3,7 +3,7 @@
     python -m benchmarks.backends
 
 PyTorch as an analysis uses it is the baseline; beside it, in the same run, ONNX Runtime on the exported file (extra
-`onnx`), torch.compile, and bfloat16. What is not at hand is named and left out.
+`onnx`), and bfloat16. What is not at hand is named and left out.
 """
 
 from __future__ import annotations
@@ -35,11 +35,6 @@ def _torch(loaded: LoadedDetector) -> Run:
     return lambda batch: loaded.detector(batch).logit
 
 
-def _compiled(loaded: LoadedDetector) -> Run:
-    network = torch.compile(copy.deepcopy(loaded.detector), dynamic=False)
-    return lambda batch: network(batch).logit
-
-
 def _bfloat16(loaded: LoadedDetector) -> Run:
     network = copy.deepcopy(loaded.detector).bfloat16()
     return lambda batch: network(batch.bfloat16()).logit.float()
@@ -58,9 +53,7 @@ def _onnx(loaded: LoadedDetector) -> Run:
     return lambda batch: torch.from_numpy(session.run(["logit"], {INPUT: np.ascontiguousarray(batch.numpy())})[0])
 
 
-WAYS: dict[str, Callable[[LoadedDetector], Run]] = {
-    "ONNX Runtime": _onnx, "torch.compile": _compiled, "bfloat16": _bfloat16,
-}  # fmt: skip
+WAYS: dict[str, Callable[[LoadedDetector], Run]] = {"ONNX Runtime": _onnx, "bfloat16": _bfloat16}
 
 
 def _timed(run: Run, batch: Tensor) -> tuple[list[float], Tensor]:
