@@ -75,6 +75,8 @@ class GroupCalls:
 
     async def _run(self, group: str, call: _Call) -> None:
         waiting = [n for n, answer in enumerate(call.answers) if not answer.done()]
+        if not waiting:  # cancelled in the same turn
+            return
         wishes = [call.wishes[n] for n in waiting]
         answered = self._groups[group].options(stream=True).detect.remote(self._analysis, wishes)
         fault: Exception | None = None
