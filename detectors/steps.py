@@ -23,7 +23,7 @@ from preprocessing.crops import face_input
 from preprocessing.inputs import FaceInput, LandmarkInput
 from preprocessing.landmarks import create_landmark_predictor
 from preprocessing.media import open_media
-from preprocessing.memory import share_arenas
+from preprocessing.memory import give_back, share_arenas
 from preprocessing.quality import quality_flags
 from preprocessing.settings import MediaLimits, TrackingSettings
 from preprocessing.tracking import FaceTracker
@@ -106,6 +106,8 @@ class TrackingStep:
             warnings = (*media.warnings, *tracker.warnings)
             incomplete = bool(media.warnings) or tracker.faces_dropped > 0
             yield TrackingSummary(tracker.frames_seen, warnings, incomplete)
+        if media.info.kind == "video":
+            give_back()
 
 
 class LandmarkStep:
