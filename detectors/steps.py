@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # tracking and landmarks run in processes of their own, which
 
 DISPLAY_INPUT = FaceInput(size=256, margin=1.8)
 """The crop that people are shown."""
+LARGE_PIXELS = 16_000_000
+"""Of a still whose memory is worth giving back at once."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,15 @@ class TrackingStep:
         """First the MediaInfo, then the chunks, last the summary. Raises MediaError."""
         with open_media(path, limits) as media:
             yield media.info
+            large = media.info.kind == "video" or media.info.width * media.info.height > LARGE_PIXELS
+            if large:  # room for it, from what other files have left
+                give_back()
             tracker = FaceTracker(settings)
             yield from tracker.chunks(media, still=media.info.kind == "image")
             warnings = (*media.warnings, *tracker.warnings)
             incomplete = bool(media.warnings) or tracker.faces_dropped > 0
             yield TrackingSummary(tracker.frames_seen, warnings, incomplete)
-        if media.info.kind == "video":
+        if large:
             give_back()
 
 

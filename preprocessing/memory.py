@@ -25,7 +25,7 @@ def share_arenas() -> None:
 
 
 def give_back() -> None:
-    """What is free goes back to the system now: after a video, whose frames and crops the next file may not need."""
+    """What is free goes back to the system now: about a video or a large still, whose memory others may not need."""
     with suppress(OSError, AttributeError, TypeError):  # without glibc
         ctypes.CDLL(None).malloc_trim(0)
 
