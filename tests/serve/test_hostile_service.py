@@ -83,6 +83,7 @@ def test_every_file_of_the_corpus_is_answered_by_the_service(tmp_path: Path) -> 
     for found in results.values():
         assert not any(leak in str(found) for leak in ("Traceback", "object at 0x", "Errno", str(tmp_path)))
     assert results["thousand-faces.mp4"]["result"]["incomplete"] and results["crowded.png"]["result"]["incomplete"]
-    assert peak - before < 500e6, f"{(peak - before) / 1e6:.0f} MB more in the service"
+    # The largest still, 100 megapixels, is 300 MB, once in the memory shared with the decoder and once here.
+    assert peak - before < 600e6, f"{(peak - before) / 1e6:.0f} MB more in the service"
     left = set(own.children(recursive=True)) - others
     assert not [child for child in left if child.is_running() and child.status() == psutil.STATUS_ZOMBIE]
