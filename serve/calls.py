@@ -78,9 +78,10 @@ class GroupCalls:
         if not waiting:  # cancelled in the same turn
             return
         wishes = [call.wishes[n] for n in waiting]
-        answered = self._groups[group].options(stream=True).detect.remote(self._analysis, wishes)
+        answered: Any = None
         fault: Exception | None = None
         try:
+            answered = self._groups[group].options(stream=True).detect.remote(self._analysis, wishes)
             async for ended in answered:
                 for number, found in ended:
                     answer = call.answers[waiting[number]]
@@ -98,7 +99,8 @@ class GroupCalls:
                 for answer in call.answers:
                     if not answer.done():
                         answer.set_exception(why)
-            answered.cancel()
+            if answered is not None:
+                answered.cancel()
 
 
 def portable(error: Exception) -> Exception:

@@ -7,20 +7,25 @@ import pytest
 from detectors.turns import Turns
 
 
+async def most_at_once(turns: Turns, count: int) -> int:
+    """Of `count` that want a turn, how many had one at the same moment."""
+    now = most = 0
+
+    async def one() -> None:
+        nonlocal now, most
+        async with turns.turn():
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0.01)
+            now -= 1
+
+    await asyncio.gather(*(one() for _ in range(count)))
+    return most
+
+
 def test_no_more_work_at_once_than_there_are_turns() -> None:
     async def work() -> int:
-        turns, now, most = Turns(2), 0, 0
-
-        async def one() -> None:
-            nonlocal now, most
-            async with turns.turn():
-                now += 1
-                most = max(most, now)
-                await asyncio.sleep(0.01)
-                now -= 1
-
-        await asyncio.gather(*(one() for _ in range(7)))
-        return most
+        return await most_at_once(Turns(2), 7)
 
     assert asyncio.run(work()) == 2
 
@@ -48,25 +53,14 @@ def test_all_turns_taken_by_what_hangs_are_handed_on() -> None:
 @pytest.mark.parametrize("ends", ["raises", "hung"])
 def test_a_turn_is_given_back_once(ends: str) -> None:
     async def work() -> int:
-        turns = Turns(1, patience_s=0.02)
+        turns = Turns(1, patience_s=0.05)
         try:
             async with turns.turn():
                 if ends == "raises":
                     raise ValueError("no")
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
         except ValueError:
             pass
-        now = most = 0
-
-        async def one() -> None:
-            nonlocal now, most
-            async with turns.turn():
-                now += 1
-                most = max(most, now)
-                await asyncio.sleep(0)
-                now -= 1
-
-        await asyncio.gather(one(), one(), one())
-        return most
+        return await most_at_once(turns, 3)
 
     assert asyncio.run(work()) == 1

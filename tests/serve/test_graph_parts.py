@@ -231,6 +231,20 @@ def test_a_group_that_is_lost_costs_the_analysis_all_that_was_not_answered(
     both(case, detectors)
 
 
+def test_a_group_that_cannot_even_be_asked_says_so_at_once(
+    detectors: dict[str, LoadedDetector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def case(group: Group, asked: Any) -> None:
+        def refuse(stream: bool) -> None:
+            raise RuntimeError("Serve is shutting down")
+
+        monkeypatch.setattr(group, "options", refuse)
+        with pytest.raises(RuntimeError, match="shutting down"):
+            await asked.detect("mesonet", [], 0)
+
+    both(case, detectors)
+
+
 def test_an_error_of_a_library_travels_as_its_text() -> None:
     class Odd(Exception):
         pass
