@@ -127,8 +127,8 @@ async def _calibrated(
     if not long_enough:
         return {}
     try:
-        work = stages.calibrate(path, settings.limits, long_enough)
-        return await asyncio.wait_for(work, settings.calibration_deadline_s)
+        async with asyncio.timeout(settings.calibration_deadline_s):
+            return await stages.calibrate(path, settings.limits, long_enough)
     except TimeoutError:
         return f"landmark calibration was not done within {settings.calibration_deadline_s:g} s"
     except MediaError as error:
@@ -207,8 +207,8 @@ async def _score(
     if isinstance(samples, str):
         return DetectorScore(status="not_applicable", reason=samples, weights=info.label), None, None
     try:
-        work = predict(stages, info, tracked, number, samples, settings.heatmaps)
-        prediction = await asyncio.wait_for(work, settings.detector_deadline_s)
+        async with asyncio.timeout(settings.detector_deadline_s):
+            prediction = await predict(stages, info, tracked, number, samples, settings.heatmaps)
     except TimeoutError:
         return _late(settings, info)
     except Exception as error:  # one detector's fault must not cost the others their answer

@@ -221,7 +221,8 @@ class Runner:
     async def detectors(self) -> list[dict[str, Any]] | None:
         """The cards of all groups; None where they still load after DETECTORS_S."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._met.wait(), DETECTORS_S)
+            async with asyncio.timeout(DETECTORS_S):
+                await self._met.wait()
         if self._graph is None:
             return None
         return self._graph.cards({key: group.detectors or () for key, group in self._args.groups.items()})
@@ -231,7 +232,8 @@ class Runner:
 
         async def answers(handle: Any) -> bool:
             try:
-                return bool(await asyncio.wait_for(handle.ping.remote(), ANSWER_S))
+                async with asyncio.timeout(ANSWER_S):
+                    return bool(await handle.ping.remote())
             except Exception:
                 return False
 
@@ -305,7 +307,8 @@ class Gateway:
 
     async def _ready(self) -> dict[str, bool]:
         try:
-            parts: dict[str, bool] = await asyncio.wait_for(self._runner.ready.remote(), 2 * ANSWER_S)
+            async with asyncio.timeout(2 * ANSWER_S):
+                parts: dict[str, bool] = await self._runner.ready.remote()
         except Exception:
             parts = {"runner": False}
         return {"gateway": True, **parts}

@@ -30,7 +30,8 @@ async def look(runner: Any) -> dict[str, Any]:
 
 async def _or_nothing(asked: Any, what: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = await asyncio.wait_for(asked, ANSWER_S)
+        async with asyncio.timeout(ANSWER_S):
+            found: dict[str, Any] = await asked
     except Exception as error:  # whatever Ray raises: an operator is shown the rest
         log.warning("%s is not known: %s", what, type(error).__name__)
         return {}

@@ -81,8 +81,10 @@ class JobRunner:
                     if not away:
                         log.warning("the job store is away, and is asked again: %s", error)
                     away = True
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes as an analysis ends.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), TICK_S if self._running and not away else IDLE_S)
+                    async with asyncio.timeout(TICK_S if self._running and not away else IDLE_S):
+                        await self._wake.wait()
         finally:
             tasks = dict(self._running)
             for task in tasks.values():

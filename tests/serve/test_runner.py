@@ -78,6 +78,12 @@ def queued(store: JobStore) -> str:
     return job.id
 
 
+async def stopped(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task}, timeout=2)
+    assert task.cancelled(), "it goes on though it was cancelled"
+
+
 async def until(true: Any) -> None:
     while not true():
         await asyncio.sleep(0.01)
@@ -106,14 +112,28 @@ def test_a_store_that_goes_away_and_comes_back_costs_no_attempt(store: AwayStore
         await asyncio.sleep(0.1)
         store.away = False
         await until(lambda: store.get(job_id).status == "failed")  # type: ignore[union-attr]
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await stopped(task)
         return made
 
     made = asyncio.run(asyncio.wait_for(work(), 20))
     found = store.get(job_id)
     assert found is not None and found.error is not None and found.error.code == "undecodable"
     assert (found.attempts, made.begun) == (1, 1), "its own lease, run out meanwhile, is not taken for another's"
+
+
+def test_a_runner_stops_even_where_it_is_woken_at_that_moment(
+    store: AwayStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.runner.IDLE_S", 10)
+
+    async def work() -> None:
+        made = runner(store, tmp_path)
+        task = asyncio.create_task(made.run())
+        await until(lambda: made._wake._waiters)  # type: ignore[attr-defined]
+        made.notify()
+        await stopped(task)
+
+    asyncio.run(asyncio.wait_for(work(), 5))
 
 
 def test_analyses_are_given_back_one_by_one_even_where_the_store_refuses(store: AwayStore, tmp_path: Path) -> None:
@@ -130,9 +150,7 @@ def test_analyses_are_given_back_one_by_one_even_where_the_store_refuses(store: 
         task = asyncio.create_task(made.run())
         await until(lambda: made.begun == 2)
         store.give_back = give_back  # type: ignore[method-assign]
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await stopped(task)
 
     asyncio.run(asyncio.wait_for(work(), 20))
     found = {job_id: store.get(job_id) for job_id in (first, second)}
