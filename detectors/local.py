@@ -34,7 +34,7 @@ from detectors.store import LoadedDetector, load_available
 from detectors.turns import Turns
 from preprocessing.inputs import FaceInput
 from preprocessing.media import read_credentials
-from preprocessing.settings import MediaLimits, Settings, TrackingSettings
+from preprocessing.settings import Backend, MediaLimits, Settings, TrackingSettings
 from preprocessing.types import CropChunk, MediaInfo, Track
 
 DETECTOR_THREAD = "detector-"
@@ -53,13 +53,22 @@ class LocalStages:
     """Implements detectors.pipeline.Stages with threads; references are the objects themselves.
 
     As many detectors work side by side as there are cores, and share these; torch's number of threads is a setting of
-    the whole process.
+    the whole process. Another backend is for logits and embeddings; raises detectors.onnx_export.NoPackage without it.
     """
 
-    def __init__(self, loaded: Mapping[str, LoadedDetector] | None = None, landmark_model: Path | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Mapping[str, LoadedDetector] | None = None,
+        landmark_model: Path | None = None,
+        backend: Backend = "torch",
+    ) -> None:
         detectors = dict(load_available() if loaded is None else loaded)
         cores = os.cpu_count() or 1
         torch.set_num_threads(max(cores // max(len(detectors), 1), 1))
+        if backend != "torch":
+            from detectors.backends import on_backend
+
+            detectors = on_backend(detectors, backend)
         self._side_by_side = cores
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
         self._infos = {name: describe_detector(one) for name, one in detectors.items()}

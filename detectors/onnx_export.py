@@ -16,7 +16,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,32 +37,41 @@ class ExportError(RuntimeError):
     """A detector that cannot be exported or run; the message says why and what would work."""
 
 
+class NoPackage(ExportError):
+    """A package of the extra `onnx` is not installed."""
+
+
 class _Outputs(nn.Module):
     """A detector that answers with tensors alone."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, names: Sequence[str]) -> None:
         super().__init__()
         self.detector = detector
+        self.names = names
 
     def forward(self, batch: Tensor) -> tuple[Tensor, ...]:
         output = self.detector(batch)
-        return (output.logit,) if output.heatmap is None else (output.logit, output.heatmap)
+        return tuple(getattr(output, name) for name in self.names)
 
 
-def to_onnx(loaded: LoadedDetector, path: Path) -> Path:
+def to_onnx(loaded: LoadedDetector, path: Path, kinds: Sequence[str] = ("logit", "heatmap")) -> Path:
     """Write the detector to `path`, whole or not at all, and return it; weights above 2 GB go to a file beside it.
+
+    `kinds`: the outputs, fields of DetectorOutput; those that the method has none of are left out.
 
     By torch.onnx's exporter from the traced graph, opset 18. The metadata has `detector`, `weights` (name and sha256),
     `licence`, `config`, `input` (kind, sizes, mean, std) and `calibration` (score = sigmoid(a * logit + b)), each as
-    JSON. Raises ExportError without the packages, or where the network cannot be traced.
+    JSON. Raises NoPackage, or ExportError where the network cannot be traced.
     """
     for package in ("onnx", "onnxscript"):
         _package(package)
     detector = copy.deepcopy(loaded.detector).float().cpu().eval()
-    example = torch.zeros(2, *_shape(detector))
-    names = ["logit", *(["heatmap"] if detector.native_map else [])]
+    example = torch.zeros(2, *sample_shape(detector))
+    with torch.inference_mode():
+        output = detector(example)
+    names = [kind for kind in kinds if getattr(output, kind) is not None]
     with _quiet():
-        traced = _trace(detector, example)
+        traced = _trace(detector, example, names)
         try:
             program = torch.onnx.export(
                 traced, input_names=[INPUT], output_names=names, opset_version=OPSET, dynamo=True, verbose=False
@@ -82,13 +91,9 @@ def to_onnx(loaded: LoadedDetector, path: Path) -> Path:
 def run_onnx(path: Path, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """The outputs of an exported detector on a prepared batch, by name, from ONNX Runtime on the CPU.
 
-    Raises ExportError without the package or for a file that it cannot read, ValueError for a batch of another shape.
+    Raises what `open_onnx` does, ValueError for a batch of another shape.
     """
-    runtime = _package("onnxruntime")
-    try:
-        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's exceptions have no common base of its own
-        raise ExportError(f"{path} cannot be read by ONNX Runtime: {_first_line(error)}") from None
+    session = open_onnx(path)
     expected = session.get_inputs()[0].shape[1:]
     if list(batch.shape[1:]) != expected:
         raise ValueError(f"{path.name} takes (B, {', '.join(map(str, expected))}), not {batch.shape}")
@@ -96,15 +101,30 @@ def run_onnx(path: Path, batch: NDArray[np.float32]) -> dict[str, NDArray[np.flo
     return dict(zip(outputs, session.run(outputs, {INPUT: np.asarray(batch, np.float32)}), strict=True))
 
 
-def _trace(detector: Detector, example: Tensor) -> torch.export.ExportedProgram:
+def open_onnx(path: Path, threads: int = 0) -> Any:
+    """An exported file as ONNX Runtime's InferenceSession on the CPU; 0 threads: as many as there are cores.
+
+    Raises NoPackage, or ExportError for a file that the runtime cannot read.
+    """
+    runtime = _package("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's exceptions have no common base of its own
+        raise ExportError(f"{path} cannot be read by ONNX Runtime: {_first_line(error)}") from None
+
+
+def _trace(detector: Detector, example: Tensor, names: Sequence[str]) -> torch.export.ExportedProgram:
     """The graph for any number of samples; torch.onnx's own tracing would silently fix it to the example's."""
     shapes = ({0: torch.export.Dim("samples", min=1)},)
+    network = _Outputs(detector, names)
     try:
-        return torch.export.export(_Outputs(detector), (example,), dynamic_shapes=shapes, strict=False)
+        return torch.export.export(network, (example,), dynamic_shapes=shapes, strict=False)
     except RuntimeError:
         # Reading the code instead of running it also follows `len(batch)`, and takes longer.
         try:
-            return torch.export.export(_Outputs(detector), (example,), dynamic_shapes=shapes, strict=True)
+            return torch.export.export(network, (example,), dynamic_shapes=shapes, strict=True)
         except RuntimeError as error:
             raise ExportError(f"{detector.name} could not be traced for ONNX: {_first_line(error)}") from error
 
@@ -113,7 +133,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _shape(detector: Detector) -> tuple[int, ...]:
+def sample_shape(detector: Detector) -> tuple[int, ...]:
+    """Of one sample of what `Detector.prepare` gives."""
     spec = detector.input
     if isinstance(spec, FaceInput):
         return (3, spec.size, spec.size)
@@ -140,8 +161,8 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ExportError(
-            f"ONNX export needs the package {name}, which is not installed: pip install 'unmask-forensics[onnx]'"
+        raise NoPackage(
+            f"ONNX needs the package {name}, which is not installed: pip install 'unmask-forensics[onnx]'"
         ) from None
 
 

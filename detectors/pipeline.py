@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from preprocessing.inputs import ClipInput, FaceInput, InputSpec, LandmarkInput
 from preprocessing.settings import MediaLimits, Settings, TrackingSettings
 from preprocessing.types import MediaInfo, Quality, Track
 
+Known = TypeVar("Known")
 Progress = Callable[[str, float], None]
 """Called with a stage's name and its share done, 0..1; "detectors/NAME" is one detector's share of the faces."""
 
@@ -113,7 +114,7 @@ async def _credentials(path: Path, stages: Stages, opened: asyncio.Event) -> dic
     return await stages.credentials(path)
 
 
-def choose(infos: Mapping[str, DetectorInfo], wanted: Sequence[str] | None) -> dict[str, DetectorInfo]:
+def choose(infos: Mapping[str, Known], wanted: Sequence[str] | None) -> dict[str, Known]:
     """The detectors to run; a name that is not there is a ValueError that lists those that are."""
     if wanted is None:
         return dict(infos)

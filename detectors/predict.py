@@ -44,7 +44,7 @@ def predict(loaded: LoadedDetector, samples: NDArray[Any], batch_size: int | Non
     batch_size = batch_size or clips_of(BATCH, loaded.detector.input)
     with torch.inference_mode():
         for start in range(0, len(samples), batch_size):
-            output = loaded.detector(loaded.detector.prepare(samples[start : start + batch_size]))
+            output = loaded.run(loaded.detector.prepare(samples[start : start + batch_size]))
             logits.append(output.logit.float().cpu())
             if output.embedding is not None:
                 embeddings.append(output.embedding.float().cpu())

@@ -26,13 +26,14 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
+from torch import Tensor
 
 from detectors.aggregate import Aggregation
 from detectors.backbone import fold_norms, is_folded
-from detectors.base import Detector, Profile
+from detectors.base import Detector, DetectorOutput, Profile
 from detectors.checkpoints import CheckpointError, match_state
 from detectors.registry import entry, names
-from preprocessing.settings import Strict
+from preprocessing.settings import Backend, Strict
 
 SHIPPED = Path(__file__).parent / "weights"
 DOWNLOAD_TIMEOUT_S = 10.0
@@ -120,10 +121,16 @@ class Located:
 
 @dataclass(frozen=True)
 class LoadedDetector:
-    """A detector with its trained weights, in evaluation mode."""
+    """A detector with its trained weights, in evaluation mode, and what runs it where that is not PyTorch."""
 
     detector: Detector
     card: WeightCard
+    network: Callable[[Tensor], DetectorOutput] | None = None
+    backend: Backend = "torch"
+
+    def run(self, batch: Tensor) -> DetectorOutput:
+        """What `Detector.prepare` gave, (B, ...), to logits and embeddings; another backend gives nothing else."""
+        return (self.network or self.detector)(batch)
 
     def score(self, logit: NDArray[np.floating]) -> NDArray[np.float64]:
         """Logits of any shape to calibrated probabilities of fake; without calibration the plain sigmoid."""
@@ -132,8 +139,9 @@ class LoadedDetector:
 
     @property
     def label(self) -> str:
-        """The weights' name and the first 12 digits of their sha256."""
-        return f"{self.card.name}@{self.card.sha256[:12]}"
+        """NAME@SHA, the first 12 digits of the sha256 of the weights; NAME+BACKEND@SHA where it is not PyTorch."""
+        backend = "" if self.backend == "torch" else f"+{self.backend}"
+        return f"{self.card.name}{backend}@{self.card.sha256[:12]}"
 
 
 def user_store() -> Path:

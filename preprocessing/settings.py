@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Backend = Literal["torch", "onnx"]
+"""What runs a network; detectors.backends has those that are not PyTorch."""
+
 
 class Strict(BaseModel):
     """A frozen pydantic model that rejects unknown keys and names the closest known one."""

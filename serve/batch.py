@@ -26,10 +26,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from preprocessing.media.formats import SUFFIXES
-from preprocessing.settings import Settings
+from preprocessing.settings import Backend, Settings
 from serve.launch import prepare_environment
 
 PART_ROWS = 200
@@ -101,13 +101,13 @@ def _listed(file: Iterable[str], place: Place) -> Iterator[str]:
 class Analyst:
     """An actor: the pipeline with its detectors, one file at a time."""
 
-    def __init__(self, settings: str) -> None:
+    def __init__(self, settings: str, backend: Backend) -> None:
         import torch
 
         from detectors.local import LocalStages
 
         torch.set_num_threads(1)
-        self._stages, self._settings = LocalStages(), Settings.model_validate_json(settings)
+        self._stages, self._settings = LocalStages(backend=backend), Settings.model_validate_json(settings)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         from detectors.local import analyse_file
@@ -211,7 +211,13 @@ class Count:
 
 
 def run(
-    source: str, output: str, workers: int | None = None, address: str | None = None, *, retry_failed: bool = False
+    source: str,
+    output: str,
+    workers: int | None = None,
+    address: str | None = None,
+    *,
+    retry_failed: bool = False,
+    backend: Backend = "torch",
 ) -> Count:
     """Analyse what is not there yet. Raises BatchError."""
     parts = Parts(output)
@@ -231,7 +237,7 @@ def run(
         data = ray.data.from_items(wanted, override_num_blocks=min(len(wanted), max(4 * number, len(wanted) // 50)))
         settings = Settings(heatmaps=0).model_dump_json()
         actors = ray.data.ActorPoolStrategy(size=min(number, len(wanted)))
-        found = data.map(Analyst, fn_constructor_args=(settings,), compute=actors, num_cpus=1)
+        found = data.map(Analyst, fn_constructor_args=(settings, backend), compute=actors, num_cpus=1)
         done = failed = 0
         began = time.monotonic()
         try:
@@ -284,11 +290,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="analyses at the same time; default: one a core")
     parser.add_argument("--address", help="a running Ray cluster's, or auto; default: a Ray of its own")
     parser.add_argument("--retry-failed", action="store_true", help="also those that the output says have failed")
+    parser.add_argument("--backend", choices=get_args(Backend), default="torch", help="onnx: faster on a CPU")
     given = parser.parse_args(arguments)
     if given.workers is not None and given.workers < 1:
         parser.error("--workers: at least 1")
     try:
-        count = run(given.input, given.output, given.workers, given.address, retry_failed=given.retry_failed)
+        count = run(
+            given.input,
+            given.output,
+            given.workers,
+            given.address,
+            retry_failed=given.retry_failed,
+            backend=given.backend,
+        )
     except BatchError as error:
         print(error, file=sys.stderr)
         return 2

@@ -43,13 +43,14 @@ class DetectorGroup:
     def __init__(self, args: GroupArgs, elsewhere: frozenset[str], modules: Sequence[str]) -> None:
         import torch
 
+        from detectors.backends import on_backend
         from detectors.steps import DetectStep
         from detectors.store import available, load
 
         log_lines("group")
         share_arenas()
         torch.set_num_threads(args.threads)
-        device = device_for(args.device)
+        device = device_for("cpu" if args.backend == "onnx" else args.device)
         for module in modules:
             importlib.import_module(module)
         self._args = args
@@ -60,6 +61,7 @@ class DetectorGroup:
             try:
                 loaded[name] = load(name)
                 loaded[name].detector.to(device)
+                loaded |= on_backend({name: loaded[name]}, args.backend)
             except Exception as error:  # damaged weights cost their detector, not the group
                 log.error("detector %s cannot be used: %s", name, error)
                 self._unusable[name] = str(error)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from preprocessing.settings import Settings, Strict
+from preprocessing.settings import Backend, Settings, Strict
 
 RETRY_AFTER_S = 10
 """What who is refused for lack of room is told to wait."""
@@ -122,6 +122,13 @@ class GroupArgs(ReplicaArgs):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: the GPU that Ray gave the replica, if any"
     )
+    backend: Backend = Field("torch", description="onnx: ONNX Runtime, faster on a CPU; extra `onnx`")
+
+    @model_validator(mode="after")
+    def _backend_fits(self) -> GroupArgs:
+        if self.backend == "onnx" and self.device == "cuda":
+            raise ValueError("backend onnx runs on a CPU; take device cpu, or backend torch")
+        return self
 
 
 class GraphArgs(Strict):

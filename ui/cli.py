@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ app = typer.Typer(
 app.add_typer(weights, name="weights")
 app.add_typer(tokens, name="tokens")
 
+BackendOption = Annotated[
+    Literal["torch", "onnx"], typer.Option(help="What runs the networks; onnx is faster on a CPU.")
+]
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 SHARE = "A public address for the Gradio demo: asks for a password, and has the limits of --hosted."
 
@@ -67,6 +70,7 @@ def scan_command(
         str | None, typer.Option(metavar="NAME", help="What found the landmarks of a .txt, for example dlib68.")
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Take the media files of folders.")] = False,
+    backend: BackendOption = "torch",
 ) -> None:
     """Say of each input whether its faces show signs of manipulation.
 
@@ -78,7 +82,7 @@ def scan_command(
     from ui import scan as scanning
 
     if verify is not None:
-        raise typer.Exit(scanning.verify(verify, paths or []))
+        raise typer.Exit(scanning.verify(verify, paths or [], backend))
     if not paths:
         raise UsageError("nothing to scan", "give an image or a video")
     settings = scanning.load_settings(config, detectors)
@@ -94,16 +98,10 @@ def scan_command(
 
     with loading():
         from detectors.explain import map_kind
-        from detectors.local import LocalStages
-        from detectors.pipeline import choose
         from detectors.store import load_available
 
         loaded = load_available()
-        stages = LocalStages(loaded)
-    try:
-        choose(stages.infos(), settings.detectors)
-    except ValueError as error:
-        raise UsageError(f"--detectors: {error}") from None
+    stages = scanning.stages_on(backend, settings.detectors, loaded)
     debug = bool(os.environ.get("UNMASK_DEBUG"))
     maps = {name: map_kind(one.detector) for name, one in loaded.items()}
     page = Report(settings.model_dump(mode="json"), extractor, maps) if report else None
@@ -229,6 +227,7 @@ def evaluate_command(
     json_to: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Everything, as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Curves, tables and mistakes.")] = None,
     progress: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep there how far it is, as JSON.")] = None,
+    backend: BackendOption = "torch",
 ) -> None:
     """AUC, AP, EER, accuracy, calibration and robustness with intervals, on labelled media, as `unmask scan` sees them.
 
@@ -251,6 +250,7 @@ def evaluate_command(
         allow_leaks,
         progress,
         allow_fitted,
+        backend,
     )
     with evaluation.stopped_by_sigterm():
         code = evaluation.run(data, detectors, config, json_to, report, choice)

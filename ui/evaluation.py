@@ -17,8 +17,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from preprocessing.settings import Backend
 from ui.errors import UsageError
-from ui.scan import load_settings
+from ui.scan import load_settings, stages_on
 from ui.words import printable
 
 COLUMNS = {
@@ -56,6 +57,7 @@ class Choice:
     """A file that says how far the run is, for whoever watches it: {what, done, total}."""
     allow_fitted: bool = False
     """Files that calibration or fusion were fitted on stop the run without it; with it, the report counts them."""
+    backend: Backend = "torch"
 
 
 def run(
@@ -68,8 +70,6 @@ def run(
     for option, target in (("--report", report), ("--json", None if json_to in (None, "-") else Path(json_to or ""))):
         if target is not None and (target.is_dir() or not target.parent.is_dir()):
             raise UsageError(f"{option} {target}: no file can be written there", "name a file in a folder that exists")
-    from detectors.local import LocalStages
-    from detectors.pipeline import choose
     from train.evaluate import evaluate, read_items, to_json
     from train.robustness import steps_of
 
@@ -86,10 +86,9 @@ def run(
             limit=choice.limit,
         )
         steps_of(perturb)
-        stages = LocalStages()
-        choose(stages.infos(), settings.detectors)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    stages = stages_on(choice.backend, settings.detectors)
     if not stages.infos():
         raise UsageError("no detector has trained weights here", "see unmask weights list")
     _refuse_fitted(items, choice)

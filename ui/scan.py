@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from detectors.local import LocalStages
     from detectors.pipeline import Progress
     from detectors.result import Analysis, AnalysisResult
-    from preprocessing.settings import Settings
+    from detectors.store import LoadedDetector
+    from preprocessing.settings import Backend, Settings
     from ui.report import Report
 
 
@@ -222,14 +223,39 @@ def write_heatmaps(analysis: Analysis, folder: Path) -> None:
         raise UsageError(f"--heatmaps: {folder} cannot be written: {error.strerror}") from None
 
 
-def verify(report: Path, paths: list[Path]) -> int:
-    """Prints for each of a report's files whether it reproduces; exit status."""
+def stages_on(
+    backend: Backend, detectors: Sequence[str] | None = None, loaded: Mapping[str, LoadedDetector] | None = None
+) -> LocalStages:
+    """The pipeline's stages in this process; another backend is made ready for the chosen `detectors` alone.
+
+    Raises UsageError where one of these is not there, or the backend is not installed.
+    """
     from detectors.local import LocalStages
+    from detectors.pipeline import choose
+    from detectors.store import load_available
+
+    given = load_available() if loaded is None else loaded
+    try:
+        chosen = choose(given, detectors)
+    except ValueError as error:
+        raise UsageError(f"--detectors: {error}") from None
+    if backend == "torch":
+        return LocalStages(given)
+    from detectors.onnx_export import NoPackage
+
+    try:
+        return LocalStages(chosen, backend=backend)
+    except NoPackage as error:
+        raise UsageError(f"--backend {backend}: {error}") from None
+
+
+def verify(report: Path, paths: list[Path], backend: Backend) -> int:
+    """Prints for each of a report's files whether it reproduces; exit status."""
     from ui.report_verify import verify as again
     from ui.words import printable
 
     alike = True
-    for name, told in again(report, paths, LocalStages()):
+    for name, told in again(report, paths, stages_on(backend)):
         print(f"{printable(name)}: {'; '.join(told) or 'reproduces'}")
         alike = alike and not told
     return 0 if alike else 3

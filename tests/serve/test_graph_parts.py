@@ -5,15 +5,20 @@ Ray is imported within the tests: it reads its environment then, and those of th
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from local_api import untrained
+from pydantic import ValidationError
 
 from detectors.local import describe_detector
+from detectors.predict import predict
 from detectors.steps import TrackingSummary
-from detectors.store import LoadedDetector
+from detectors.store import LoadedDetector, load
+from preprocessing.inputs import FaceInput
 from serve import graph as graph_module
 from serve.calls import Wish, portable
 from serve.graph import Graph, OtherWeights
@@ -252,6 +257,25 @@ def test_an_error_of_a_library_travels_as_its_text() -> None:
     told = portable(Odd("out of memory"))
     assert type(told) is RuntimeError and str(told) == "Odd: out of memory"
     assert type(portable(ValueError("no"))) is ValueError and type(portable(OtherWeights("a"))) is OtherWeights
+
+
+@pytest.mark.skipif(find_spec("onnxruntime") is None, reason="the extra 'onnx' is not installed")
+def test_a_group_on_another_backend_says_so_and_scores_the_same() -> None:
+    spec = load("mesonet").detector.input
+    assert isinstance(spec, FaceInput)
+    samples = np.random.default_rng(0).integers(0, 256, (2, spec.size, spec.size, 3), np.uint8)
+
+    def answers(backend: str) -> tuple[str, Any]:
+        args = GroupArgs.model_validate({"detectors": ["mesonet"], "device": "cpu", "backend": backend})
+        group = DetectorGroup(args, frozenset(), ())
+        (info,) = asyncio.run(group.infos()).values()
+        return info.label, predict(group._step.loaded["mesonet"], samples).logits
+
+    (usual, expected), (label, found) = answers("torch"), answers("onnx")
+    assert label == usual.replace("@", "+onnx@")
+    assert 0 < np.abs(found - expected).max() < 1e-4, "of another runtime, and the same"
+    with pytest.raises(ValidationError, match="backend onnx runs on a CPU"):
+        GroupArgs(backend="onnx", device="cuda")
 
 
 @pytest.mark.parametrize(("given", "device"), [([], "cpu"), (["0"], "cuda")])

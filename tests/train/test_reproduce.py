@@ -396,7 +396,7 @@ def test_short_videos_repeat_their_last_crop_which_does_not_count(prepared: Path
     assert {clip.label for clip in validation} == {0, 1}
     clips = PreparedClips(data, test, spec)  # type: ignore[arg-type]
     item = clips[0]
-    assert item["inputs"].shape == (1, 16, 64, 64, 3) and clips.labels.tolist() == [clip.label for clip in test]
+    assert item["inputs"].shape == (1, 16, 128, 128, 3) and clips.labels.tolist() == [clip.label for clip in test]
     assert (item["frame_label"][0, 3:] == -1).all() and (item["inputs"][0, 3:] == item["inputs"][0, 2]).all()
 
 

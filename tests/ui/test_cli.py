@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,19 @@ def test_json_to_stdout_is_nothing_but_json() -> None:
     assert found.returncode == 0, found.stderr
     entries = json.loads(found.stdout)
     assert set(entries[0]["result"]["faces"][0]["detectors"]) == {"mesonet"}
+
+
+@pytest.mark.skipif(find_spec("onnxruntime") is None, reason="the extra 'onnx' is not installed")
+def test_another_backend_is_named_with_every_score_and_asked_for_by_name(
+    script: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, errors = script("scan", PORTRAIT, "--json", "-", "--detectors", "mesonet", "--backend", "onnx")
+    assert status == 0, errors
+    (score,) = json.loads(out)[0]["result"]["faces"][0]["detectors"].values()
+    assert score["weights"].startswith("mesonet-untrained+onnx@")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    status, _, errors = script("scan", PORTRAIT, "--backend", "onnx")
+    assert status == 2 and "unmask-forensics[onnx]" in errors
 
 
 def test_bad_inputs_are_answered_by_name_and_reason_and_the_others_analysed(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def pad_clip(crops: NDArray[np.uint8], length: int) -> tuple[NDArray[np.uint8], 
 @register(
     "dual_level",
     paper=DualLevelConfig(),
-    compact=DualLevelConfig(encoder="mobilenetv1", hidden=48, frames=16, stride=2),
+    compact=DualLevelConfig(encoder="mobilenetv1", hidden=48, size=128, margin=1.6, frames=16, stride=2),
 )
 class DualLevel(Detector):
     """CNN, recurrent layers, and two linear heads: on each time step, and on the states pooled to 16 x 16.
