@@ -2,8 +2,8 @@
 
     python -m benchmarks.backends
 
-PyTorch as an analysis uses it is the baseline; beside it, in the same run, ONNX Runtime on the exported file (extra
-`onnx`), and bfloat16. What is not at hand is named and left out.
+PyTorch as an analysis uses it is the baseline; beside it, in the same run, ONNX Runtime as `--backend onnx` takes it
+(extra `onnx`), and bfloat16. What is not at hand is named and left out.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from __future__ import annotations
 import copy
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,16 +39,10 @@ def _bfloat16(loaded: LoadedDetector) -> Run:
 
 
 def _onnx(loaded: LoadedDetector) -> Run:
-    import onnxruntime
+    from detectors.backends import on_onnx
 
-    from detectors.onnx_export import INPUT, to_onnx
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    with tempfile.TemporaryDirectory() as folder:
-        path = to_onnx(loaded, Path(folder) / "detector.onnx")
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda batch: torch.from_numpy(session.run(["logit"], {INPUT: np.ascontiguousarray(batch.numpy())})[0])
+    moved = on_onnx(loaded)
+    return lambda batch: moved.run(batch).logit
 
 
 WAYS: dict[str, Callable[[LoadedDetector], Run]] = {"ONNX Runtime": _onnx, "bfloat16": _bfloat16}

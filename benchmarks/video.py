@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,18 @@ def _row(metric: str, values: list[float], unit: str, limit: float, **more: Any)
     }  # fmt: skip
 
 
+def _other_backend(
+    path: Path, pictures: list[str], moving: list[str], few: list[float], whole: list[float]
+) -> Iterator[dict[str, Any]]:
+    """The same by ONNX Runtime, where it is installed; the baseline is PyTorch's time of this run."""
+    if find_spec("onnxruntime") is None:
+        return
+    stages = LocalStages(load_available(), backend="onnx")
+    for what, names, usual in (("32 frames", pictures, few), ("and all landmarks", [*pictures, *moving], whole)):
+        walls, _, _ = _analysed(path, stages, names)
+        yield _row(f"10 s of 720p30, {what}, ONNX Runtime", walls, "s", statistics.median(usual))
+
+
 def run() -> list[dict[str, Any]]:
     """Rows for `unmask bench`."""
     yardstick = yardstick_ms()
@@ -97,10 +110,12 @@ def run() -> list[dict[str, Any]]:
         few, few_mb, _ = _analysed(path, stages, pictures)
         whole, whole_mb, parts = _analysed(path, stages, [*pictures, *moving])
         alone, _, _ = _analysed(path, stages, moving)
+        faster = list(_other_backend(path, pictures, moving, few, whole))
     frame = [spent / (SECONDS * FPS) * 1e3 for spent in alone]
     split = {name: round(spent, 2) for name, spent in parts.items()}
     told = "10 s of 720p30"
     return [
+        *faster,
         _row(f"{told}, 32 frames ({', '.join(pictures)})", few, "s", scaled(SAMPLED_S, yardstick)),
         _row(f"{told}, and all landmarks ({', '.join(moving)})", whole, "s", scaled(ALL_S, yardstick), parts=split),
         _row(f"{told}, memory", [max(a, b) for a, b in zip(few_mb, whole_mb, strict=True)], "MB", MEMORY_MB),
