@@ -34,7 +34,7 @@ from train.recipe import EpochDataset, Recipe, RecipeError, data_module, data_se
 FAMILIES = {"swap_poisson": 1.0, "swap_affine": 1.0}
 STILLS = 500
 """Pairs of a real still and its fake."""
-WINDOWS = 14
+WINDOWS = 28
 """Pairs of every clip that validates."""
 EPOCH = 1000
 """Of the draws: no training comes so far."""

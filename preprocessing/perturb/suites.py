@@ -78,6 +78,7 @@ _KINDS: dict[str, _Kind] = {
     "jpeg": _Kind((95, 85, 75, 60, 45, 30), "JPEG, quality {0:g}", _each(lambda i, q: on.compress(i, int(q)))),
     "h264": _Kind((23, 32, 40), "H.264, CRF {0:g}", _video),
     "resize": _Kind((1.5, 2, 3, 4), "down by {0:g} and back up", _each(on.lower_resolution)),
+    "small": _Kind((448, 224, 168), "longer side at most {0:g} pixels", _each(on.limit_side)),
     "blur": _Kind((0.002, 0.004, 0.008), "Gaussian blur, sigma {0:g} of the shorter side", _each(on.blur)),
     "noise": _Kind((4, 8, 16), "white noise, {0:g} levels", _each(on.noise, random=True)),
     "contrast_down": _Kind((0.8, 0.6, 0.4), "contrast times {0:g}", _each(on.contrast)),
@@ -139,6 +140,7 @@ def suites() -> dict[str, tuple[Step, ...]]:
         "classic": _grid("jpeg", "h264", "resize", "blur", "noise", "contrast_down", "contrast_up"),
         "social": _grid(*social),
         "deeperforensics": _grid(*deeper),
+        "everyday": (Step("h264", 1), Step("h264", 3), Step("jpeg", 5), Step("small", 2)),
         "quick": (Step("jpeg", 4), Step("h264", 2), Step("resize", 2), Step("blur", 2), Step("noise", 2)),
     }
     return named | {name: _grid(name) for name in _KINDS}
@@ -157,7 +159,8 @@ def perturb(
 ) -> NDArray[np.uint8]:
     """A picture (H, W, 3) or a clip (T, H, W, 3) uint8 RGB, perturbed; equal generators give equal bytes.
 
-    The size stays, but for the services' (`microblog`, `feed`, `messenger`, `reposted`), which limit the longer side.
+    The size stays, but for `small` and the services' (`microblog`, `feed`, `messenger`, `reposted`), which limit the
+    longer side.
     Video compression encodes a picture as a clip of one frame: intra coding only, without what motion compensation
     does to a video at the same CRF.
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from preprocessing.perturb import PerturbationError, describe, levels, names, perturb, perturb_stream, suite, suites
 from preprocessing.perturb import pictures as on
 
-EVERY = [(name, level) for name in names() for level in levels(name)]
+EVERY = [(name, level) for name in names() for level in levels(name) if name != "small"]
+"""`small` changes sizes, and nothing of small pictures."""
 SERVICES = ("microblog", "feed", "messenger", "reposted")
 
 
@@ -49,7 +50,7 @@ def test_every_level_changes_a_picture_and_a_clip_and_repeats_bit_for_bit(name: 
         assert (first == perturb(name, level, media, np.random.default_rng(3))).all()
 
 
-@pytest.mark.parametrize("name", [n for n in names() if len(levels(n)) > 1])
+@pytest.mark.parametrize("name", [n for n in names() if len(levels(n)) > 1 and n != "small"])
 def test_a_higher_level_changes_more(name: str) -> None:
     image = picture(256, 256)
     grown = [change(name, level, image) for level in levels(name)]
@@ -69,6 +70,12 @@ def test_services_limit_the_longer_side_and_enlarge_nothing() -> None:
     assert sides == {"microblog": 1300, "feed": 1080, "messenger": 1300, "reposted": 800}
     video = np.stack([large, large])
     assert max(perturb("reposted", 1, video, np.random.default_rng(0)).shape[1:]) == 480
+
+
+def test_small_pictures_are_made_smaller_and_never_larger() -> None:
+    wide = picture(300, 400)
+    sizes = [perturb("small", level, wide, np.random.default_rng(0)).shape for level in levels("small")]
+    assert sizes == [(300, 400, 3), (168, 224, 3), (126, 168, 3)]
 
 
 def test_random_perturbations_draw_anew_in_each_frame_and_follow_the_seed() -> None:
