@@ -27,7 +27,7 @@ from detectors.aggregate import Aggregation
 from detectors.fusion import SHIPPED, save_fusion
 from detectors.store import Calibration, WeightCard, WeightsError, available, set_calibration
 from train.crossfit import crossfit
-from train.examples import BadRows, Examples, Ints, examples, read_rows
+from train.examples import BadRows, Examples, Ints, examples, read_rows, steps_of
 from train.fitting import Fitted, Options, fit
 from train.pooling import chosen, compare
 from train.stacking import calibrators
@@ -143,7 +143,10 @@ def _crossfit(given: argparse.Namespace) -> None:
     apart = [row for row in read_rows(given.reports) if row.get("dataset") in given.apart.split(",") and given.apart]
     given.without = ",".join([given.without, given.apart])
     made, pooled = _examples(given, available())
-    report = crossfit(made, _options(given), given.seed, examples([], made.names, apart, pooled) if apart else None)
+    others = examples([], made.names, apart, pooled) if apart else None
+    reports = [*given.reports, *given.more]
+    perturbed = {step: examples([], made.names, read_rows(reports, step), pooled) for step in steps_of(reports)}
+    report = crossfit(made, _options(given), given.seed, others, perturbed)
     print(f"{report['files']} files of {report['sources']} sources; AUC cross-fitted, 95 % intervals")
     print(f"fused                {_words(report['auc'])}, ECE {report['ece']:.3f}")
     for name, one in report["against"].items():
@@ -154,6 +157,11 @@ def _crossfit(given: argparse.Namespace) -> None:
     print(f"real files called fake: {_words(report['false_alarms']['all real files'])}")
     for name, one in report["apart"].items():
         print(f"apart, {name:14} {_words(one)}, {one['verdicts']}")
+    for step, one in report["robustness"].items():
+        for kind, found in one.items():
+            if found["auc"]["n"] or found["false_alarms"]["n"]:
+                alarms = f"real ones called fake {_words(found['false_alarms'])}"
+                print(f"{step}, {kind}s: AUC {_words(found['auc'])}, {alarms}")
     if given.json:
         given.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

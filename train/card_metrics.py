@@ -6,7 +6,8 @@
     python -m train.card_metrics [NAME ...] --dev dev.json --reals reals.json --withheld withheld.json
 
 A detector's own scores, not the fused one, by the calibration and pooling that its card has now, whatever they were
-when the reports were made. The figures replace all that the card had but those of the training's own validation.
+when the reports were made; of reports with `--perturb` after each step too. The figures replace all that the card had
+but those of the training's own validation.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from detectors.fusion import sigmoid
 from detectors.store import Calibration, Metric, WeightsError, available, set_metrics
-from train.examples import BadRows, read_rows
+from train.examples import BadRows, read_rows, steps_of
 from train.examples import examples as tracks_of
 from train.levels import examples
 from train.metrics import Estimate, proportion, summary
@@ -60,6 +61,8 @@ GROUPS: dict[str, Callable[[Row], bool]] = {
     "development stills": lambda row: row.get("kind") == "image",
 }
 """Of the development set, by the words of a card."""
+GRID = (SWAPS, "development stills")
+"""Those that are told after every perturbation that the reports have."""
 
 
 def calibrated(rows: Sequence[dict[str, Any]], name: str, calibration: Calibration | None) -> list[Row]:
@@ -72,25 +75,30 @@ def calibrated(rows: Sequence[dict[str, Any]], name: str, calibration: Calibrati
     return [row | {"detectors": {name: score}} for row, score in zip(made.rows, scores, strict=True)]
 
 
-def of_development(rows: Sequence[Row], name: str) -> list[Metric]:
-    """AUC of each group that has both classes, with its interval from resampled people."""
+def of_development(rows: Sequence[Row], name: str, step: str = "") -> list[Metric]:
+    """AUC of each group that has both classes, with its interval from resampled people; after a step of GRID alone."""
     found = []
     for told, among in GROUPS.items():
+        if step and told not in GRID:
+            continue
         chosen = examples([row for row in rows if among(row)], "video", name)
         fakes = int(chosen.labels.sum())
         if 0 < fakes < len(chosen.labels):
             area = summary(chosen.labels, chosen.scores, 0.5, chosen.clusters)["auc"]
             note = f"{fakes} fake, {len(chosen.labels) - fakes} real"
-            found.append(_metric(told, "AUC", area, note))
+            found.append(_metric(told, "AUC", area, note, step))
     return found
 
 
-def of_reals(rows: Sequence[Row], name: str) -> list[Metric]:
+def of_reals(rows: Sequence[Row], name: str, step: str = "") -> list[Metric]:
     """The shares of real stills whose calibrated score is above ALARMS."""
     scores = [row["detectors"][name] for row in rows if not row["label"] and name in row["detectors"]]
     return [
         _metric(
-            RESERVED, f"share with a score above {least:g}", proportion(sum(s > least for s in scores), len(scores))
+            RESERVED,
+            f"share with a score above {least:g}",
+            proportion(sum(s > least for s in scores), len(scores)),
+            step=step,
         )
         for least in ALARMS
         if scores
@@ -108,7 +116,7 @@ def of_withheld(report: Mapping[str, Any], name: str) -> list[Metric]:
     ]
 
 
-def _metric(told: str, words: str, one: Estimate, note: str = "") -> Metric:
+def _metric(told: str, words: str, one: Estimate, note: str = "", step: str = "") -> Metric:
     if one.value is None:
         raise BadRows(f"{told}: {one.note}")
     note = "; ".join(part for part in (note, one.note) if part)
@@ -120,6 +128,7 @@ def _metric(told: str, words: str, one: Estimate, note: str = "") -> Metric:
         high=_short(one.high),
         n=one.n,
         note=note,
+        perturbation=step,
     )
 
 
@@ -145,15 +154,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--withheld", type=Path, required=True, metavar="FILE", help="of python -m train.withheld")
     given = parser.parse_args(arguments)
     try:
-        dev, reals = read_rows([given.dev]), read_rows([given.reals])
+        steps = ["", *steps_of([given.dev, given.reals])]
+        dev = {step: read_rows([given.dev], step) for step in steps}
+        reals = {step: read_rows([given.reals], step) for step in steps}
         withheld = json.loads(given.withheld.read_text(encoding="utf-8"))
         cards = available()
         for name in given.names or sorted(cards):
             if name not in cards:
                 raise BadRows(f"{name} has no weights; those that have some: {', '.join(sorted(cards))}")
             fit = cards[name].calibration
-            judged = of_development(calibrated(dev, name, fit), name), of_reals(calibrated(reals, name, fit), name)
-            new = [*of_withheld(withheld, name), *judged[0], *judged[1]]
+            new = of_withheld(withheld, name)
+            for step in steps:
+                new += of_development(calibrated(dev[step], name, fit), name, step)
+                new += of_reals(calibrated(reals[step], name, fit), name, step)
             set_metrics(name, cards[name].profile, replaced(cards[name].metrics, new))
             print(f"{name}: {len(new)} figures")
     except (BadRows, KeyError, OSError, ValueError, WeightsError) as error:

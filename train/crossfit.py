@@ -7,7 +7,7 @@ Intervals are 95 %, from 1,000 resamples of sources; differences between two sco
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -26,20 +26,28 @@ NEUTRAL = 0.5
 """What a detector is taken to say of a file for which it gave no score, where it is compared with the fused score."""
 
 
-def crossfit(made: Examples, options: Options, seed: int = 0, apart: Examples | None = None) -> dict[str, Any]:
+def crossfit(
+    made: Examples,
+    options: Options,
+    seed: int = 0,
+    apart: Examples | None = None,
+    perturbed: Mapping[str, Examples] | None = None,
+) -> dict[str, Any]:
     """The report: see docs/detectors/fusion.md. Raises BadRows where the examples are too few.
 
-    `apart`: files that no fit sees, judged by a fit on all of `made`; they enter no figure but their own.
+    `apart`: files that no fit sees, judged by a fit on all of `made`; they enter no figure but their own. `perturbed`:
+    the same files after a step of a suite, judged by the fit that did not see their source; no fit sees any of them.
     """
     fold = folds(made, options.folds, options.seed + 2)
     found: list[Answer | None] = [None] * len(made)
-    models: list[FusionModel] = []
+    fits: list[Fitted] = []
     for number in range(int(fold.max()) + 1):
         held = fold == number
         fitted = fit(made.take(~held), options)
-        models.append(fitted.model)
+        fits.append(fitted)
         for place, one in zip(np.flatnonzero(held), answer(fitted, made.take(held)), strict=True):
             found[place] = one
+    models = [fitted.model for fitted in fits]
     silent = np.array([one is None for one in found])
     answers = [one or Answer(NEUTRAL, (0.0, 1.0), {}) for one in found]
     scores = np.array([one.score for one in answers])
@@ -77,6 +85,7 @@ def crossfit(made: Examples, options: Options, seed: int = 0, apart: Examples | 
         "faces": _faces(made, fold, models, np.where(silent, np.nan, scores), seed),
         "interval": _coverage(answers, made, part & ~silent),
         "apart": _apart(fit(made, options), apart, scores[heard], draws[:, heard], seed) if apart else {},
+        "robustness": {step: _perturbed(one, made, fold, fits, draws) for step, one in (perturbed or {}).items()},
         "bounds": [{"threshold": one.threshold, "real_below": one.real_below} for one in models],
         "scores": [
             {"path": row.get("path"), "label": row["label"], "score": None if quiet else round(float(score), 6),
@@ -169,6 +178,28 @@ def _apart(fitted: Fitted, apart: Examples, reals: Floats, real_draws: Floats, s
             area = _area(scores[chosen], reals, draws[:, chosen], real_draws)
             figures = _estimate(*area, len(kept) + len(reals)).as_dict()
             found[name] = {"fakes": len(kept), **figures, "verdicts": dict(verdicts)}
+    return found
+
+
+def _perturbed(after: Examples, made: Examples, fold: Ints, fits: Sequence[Fitted], draws: Floats) -> dict[str, Any]:
+    """By kind of media: AUC of those files that the figures take, real ones called fake of all, and fakes found."""
+    place = {row["sha256"]: number for number, row in enumerate(made.rows) if row.get("sha256")}
+    rows = np.array([place.get(row.get("sha256"), -1) for row in after.rows], np.int64)
+    scores, called = np.full(len(made), np.nan), np.zeros(len(made), np.bool_)
+    for number, fitted in enumerate(fits):
+        held = (rows >= 0) & (fold[rows] == number)
+        for file, one in zip(rows[held], answer(fitted, after.take(held)), strict=True):
+            if one is not None:
+                scores[file], called[file] = one.score, fitted.model.decide(one.score, one.interval) == "fake"
+    found = {}
+    for kind in KINDS:
+        inside = np.isfinite(scores) & (_kinds(made) == kind)
+        reals, fakes = (called[inside & (made.label == label)] for label in (0, 1))
+        found[kind] = {
+            "auc": _auc(scores, inside & made.stacked, made, draws).as_dict(),
+            "false_alarms": proportion(int(reals.sum()), len(reals)).as_dict(),
+            "fakes_found": proportion(int(fakes.sum()), len(fakes)).as_dict(),
+        }
     return found
 
 

@@ -79,6 +79,7 @@ def evaluate(
     summarised = report(rows, units, levels)
     if suites:
         summarised["robustness"] = grid(suites, perturbed, rows, sorted(units), summarised["threshold"])
+        summarised["perturbed_scores"] = {f"{step.name}-{step.level}": done for step, done in perturbed.items()}
     detectors = {
         name: {
             "weights": info.label,
@@ -185,7 +186,14 @@ def _verdicts(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
 
 
 def to_json(found: Mapping[str, Any]) -> str:
-    """The report as JSON, one line a file in `scores`."""
-    rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in found["scores"])
-    rest = json.dumps({key: value for key, value in found.items() if key != "scores"}, indent=1, ensure_ascii=False)
-    return f'{rest[:-2]},\n "scores": [\n  {rows}\n ]\n}}\n'
+    """The report as JSON, one line a file in `scores` and `perturbed_scores`."""
+    plain = {key: value for key, value in found.items() if key not in ("scores", "perturbed_scores")}
+    rest = json.dumps(plain, indent=1, ensure_ascii=False)
+    steps = [f"{json.dumps(step)}: {_lines(rows)}" for step, rows in found.get("perturbed_scores", {}).items()]
+    perturbed = ' "perturbed_scores": {\n ' + ",\n ".join(steps) + "\n },\n" if steps else ""
+    return f'{rest[:-2]},\n{perturbed} "scores": {_lines(found["scores"])}\n}}\n'
+
+
+def _lines(rows: Sequence[Row]) -> str:
+    lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return f"[\n  {lines}\n ]"

@@ -101,17 +101,28 @@ class Examples:
         return np.split(values[order], ends)
 
 
-def read_rows(reports: Sequence[Path]) -> list[dict[str, Any]]:
-    """The scored files of reports of `unmask evaluate --json`, each file once. Raises BadRows."""
+def read_rows(reports: Sequence[Path], step: str = "") -> list[dict[str, Any]]:
+    """The scored files of reports of `unmask evaluate --json`, each file once; as they are, or after a step of
+    `--perturb` ("jpeg-4") in the reports that have it. Raises BadRows."""
     rows: dict[str, dict[str, Any]] = {}
     for report in reports:
         try:
-            listed = with_tracks(json.loads(report.read_text(encoding="utf-8"))["scores"])
+            found = json.loads(report.read_text(encoding="utf-8"))
+            listed = with_tracks(found.get("perturbed_scores", {}).get(step, []) if step else found["scores"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadRows(f"{report} is no report of `unmask evaluate --json`: {error}") from None
         for number, row in enumerate(listed):
             rows.setdefault(row.get("sha256") or f"{report}:{number}", row)
     return list(rows.values())
+
+
+def steps_of(reports: Sequence[Path]) -> list[str]:
+    """The perturbations that the reports hold files of, in their order. Raises BadRows."""
+    try:
+        found = [json.loads(report.read_text(encoding="utf-8")).get("perturbed_scores", {}) for report in reports]
+    except (OSError, ValueError, AttributeError) as error:
+        raise BadRows(f"a report cannot be read: {error}") from None
+    return list(dict.fromkeys(step for steps in found for step in steps))
 
 
 def examples(

@@ -81,14 +81,16 @@ def test_the_manifest_has_the_figures_of_the_reports(tmp_path: Path, monkeypatch
     monkeypatch.setenv("UNMASK_WEIGHTS", str(tmp_path / "store"))
     rows = [one | {"logits": {"mesonet": one["logits"]["one"]}, "detectors": {}} for one in ROWS]
     report, withheld = tmp_path / "report.json", tmp_path / "withheld.json"
-    report.write_text(json.dumps({"scores": rows}))
+    report.write_text(json.dumps({"scores": rows, "perturbed_scores": {"jpeg-5": rows, "h264-3": rows[:0]}}))
     figures = {"auc": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 1000}, "ece": {"value": None}}
     withheld.write_text(json.dumps({"families": ["swap_poisson"], "detectors": {"mesonet": figures}}))
     assert main(["mesonet", "--dev", str(report), "--reals", str(report), "--withheld", str(withheld)]) == 0
     (changed,) = read_manifest(tmp_path / "store")
     assert changed.sha256 == card.sha256 and changed.calibration == card.calibration
     sets = [one.set for one in changed.metrics]
-    assert f"{WITHHELD} (swap_poisson)" in sets and SWAPS in sets and sets.count(RESERVED) == len(card_metrics.ALARMS)
+    assert f"{WITHHELD} (swap_poisson)" in sets and SWAPS in sets
+    assert sets.count(RESERVED) == 2 * len(card_metrics.ALARMS), "as they are, and as JPEG"
+    assert {one.set for one in changed.metrics if one.perturbation == "jpeg-5"} == {SWAPS, RESERVED}
     assert [one for one in changed.metrics if one.set == "validation"] == [
         one for one in card.metrics if one.set == "validation"
     ]

@@ -52,6 +52,24 @@ def test_data_sets_that_no_fit_saw_are_told_apart(report: dict) -> None:
     assert not any("set 9" in name for name in [*report["by_dataset"], *report["verdicts"]])
 
 
+def _turned(track: dict) -> dict:
+    return track | {"logits": {name: -value for name, value in track["logits"].items()}}
+
+
+def test_perturbed_files_are_judged_by_the_fit_that_did_not_see_them(report: dict) -> None:
+    rows = evaluation(150, 30, seed=3)
+    made = examples(rows, DETECTORS)
+    turned = [row | {"tracks": [_turned(track) for track in row["tracks"]]} for row in rows]
+    steps = {"nothing": made, "turned": examples([], DETECTORS, turned), "few": examples([], DETECTORS, rows[:10])}
+    found = crossfit(made, FAST, perturbed=steps)
+    nothing, turned_over, few = found["robustness"].values()
+    for kind, one in nothing.items():
+        assert one["auc"] == found["by_kind"][kind]
+    assert sum(one["false_alarms"]["n"] for one in nothing.values()) == found["false_alarms"]["all real files"]["n"]
+    assert max(one["auc"]["value"] or 0 for one in turned_over.values()) < 0.3
+    assert sum(one["fakes_found"]["n"] + one["false_alarms"]["n"] for one in few.values()) == 10
+
+
 def test_it_is_json_and_names_every_file_with_the_fold_that_did_not_see_it(report: dict) -> None:
     rows = json.loads(json.dumps(report))["scores"]
     assert len(rows) == 390 and {row["fold"] for row in rows} == set(range(5))

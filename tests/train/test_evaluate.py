@@ -138,6 +138,10 @@ def test_files_are_analysed_kept_perturbed_and_counted(
     assert list(found["robustness"]["blur"]) == ["blur-1", "blur-2", "blur-3"]
     cell = found["robustness"]["blur"]["blur-3"]
     assert cell["items"] == 5 and cell["coverage"]["value"] <= 0.4 and "Gaussian" in cell["description"]
+    written = json.loads(to_json(found))
+    assert list(written["perturbed_scores"]) == ["blur-1", "blur-2", "blur-3"]
+    assert [one["score"] for one in written["scores"]] == [one["score"] for one in found["scores"]]
+    assert [one["path"] for one in written["perturbed_scores"]["blur-2"]] == [one["path"] for one in found["scores"]]
     assert found["coverage"]["n"] == 5 and found["fitted_on_these"] == 0
 
     # Nothing that was kept is analysed again, and two jobs give what one gave.
