@@ -23,6 +23,7 @@ import numpy as np
 
 from detectors.fusion import sigmoid
 from detectors.store import Calibration, Metric, WeightsError, available, set_metrics
+from preprocessing.perturb import describe
 from train.examples import BadRows, read_rows, steps_of
 from train.examples import examples as tracks_of
 from train.levels import examples
@@ -119,6 +120,9 @@ def of_withheld(report: Mapping[str, Any], name: str) -> list[Metric]:
 def _metric(told: str, words: str, one: Estimate, note: str = "", step: str = "") -> Metric:
     if one.value is None:
         raise BadRows(f"{told}: {one.note}")
+    if step:
+        name, _, level = step.rpartition("-")
+        note = describe(name, int(level))
     note = "; ".join(part for part in (note, one.note) if part)
     return Metric(
         set=told,

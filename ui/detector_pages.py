@@ -7,6 +7,7 @@ runs the check.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,26 @@ def card_part(card: WeightCard) -> str:
         ]
     if card.metrics:
         lines += ["| measured on | figure | value | n | |", "| --- | --- | --- | --- | --- |"]  # one row a figure
-        lines += [f"| {one.set} | {one.metric} | {_value(one)} | {one.n:,} | {one.note} |" for one in card.metrics]
+        plain = [one for one in card.metrics if not one.perturbation]
+        lines += [f"| {one.set} | {one.metric} | {_value(one)} | {one.n:,} | {one.note} |" for one in plain]
+        lines += _grid(card.metrics)
     return "\n".join([*lines, END])
+
+
+def _grid(metrics: Sequence[Metric]) -> list[str]:
+    """What perturbed media gave, beside the same as they were: a column for each step."""
+    steps = {one.perturbation: one.note.partition(";")[0] for one in metrics if one.perturbation}
+    if not steps:
+        return []
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for one in metrics:
+        rows.setdefault((one.set, one.metric), {})[one.perturbation] = _value(one)
+    lines = ["", f"| perturbed | as they are | {' | '.join(steps.values())} |", f"| --- | --- |{' --- |' * len(steps)}"]
+    for (where, what), found in rows.items():
+        if len(found) > 1:
+            cells = " | ".join(found.get(step, "–") for step in ("", *steps))
+            lines.append(f"| {where}: {what} | {cells} |")
+    return lines
 
 
 def _value(one: Metric) -> str:
@@ -70,7 +89,7 @@ def readme_table(cards: list[WeightCard]) -> str:
     """The README's figures of every detector with weights, from their cards; a dash where none was measured."""
     lines = [START, f"| detector | {' | '.join(SHOWN.values())} |", f"| --- |{' --- |' * len(SHOWN)}"]
     for card in sorted(cards, key=lambda one: one.detector):
-        ranked = [one for one in card.metrics if one.metric.lower().endswith("auc")]
+        ranked = [one for one in card.metrics if one.metric.lower().endswith("auc") and not one.perturbation]
         found = [next((one for one in ranked if one.set.startswith(name)), None) for name in SHOWN]
         cells = ["–" if one is None else f"{_value(one)}, n = {one.n:,}" for one in found]
         lines.append(f"| [{card.detector}](docs/detectors/{card.detector}.md) | {' | '.join(cells)} |")

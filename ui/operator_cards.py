@@ -160,14 +160,15 @@ def _metric(one: Mapping[str, Any]) -> str:
 
 
 def _robust(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """One row a set and figure, one column a step: "jpeg-4" is level 4 of jpeg."""
+    """One row a set and figure, one column a step, called as its figures' notes call it."""
     if not metrics:
         return f"<p>{NOT_MEASURED}</p>"
     steps = list(dict.fromkeys(str(one["perturbation"]) for one in metrics))
+    words = {str(one["perturbation"]): str(one.get("note", "")).partition(";")[0] for one in metrics}
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for one in metrics:
         cells.setdefault((str(one["set"]), str(one["metric"])), {})[str(one["perturbation"])] = estimate(one)
-    head = ["", *(escape(step) for step in steps)]
+    head = ["", *(escape(words[step] or step) for step in steps)]
     rows = [
         [f"{escape(metric)}<small>{escape(where)}</small>", *(found.get(step, NOT_MEASURED) for step in steps)]
         for (where, metric), found in cells.items()

@@ -32,6 +32,21 @@ def test_the_card_of_shipped_weights_ends_a_page_and_goes_with_them() -> None:
     assert with_card(page, card) == page and with_card(page, None) == "# Name\n\nText.\n"
 
 
+def test_what_perturbed_media_gave_stands_beside_what_they_gave_as_they_are() -> None:
+    plain = Metric(set=SWAPS, metric="AUC", value=0.9, n=29)
+    steps = [
+        plain.model_copy(update={"value": value, "perturbation": step, "note": f"{step} in words; more"})
+        for step, value in (("jpeg-5", 0.8), ("small-2", 0.7))
+    ]
+    alone = Metric(set="elsewhere", metric="AUC", value=0.5, n=3)
+    card = available()["lrnet"].model_copy(update={"metrics": (plain, *steps, alone)})
+    page = with_card("# Name\n", card)
+    assert "| perturbed | as they are | jpeg-5 in words | small-2 in words |" in page
+    assert f"| {SWAPS}: AUC | 0.900 | 0.800 | 0.700 |" in page and page.count("elsewhere") == 1
+    assert page.count("| 0.800 |") == 1, "perturbed figures are no rows of their own"
+    assert "0.900, n = 29" in readme_table([card])
+
+
 def test_the_readmes_table_shows_what_the_cards_say_and_no_more() -> None:
     shown = Metric(set=SWAPS, metric="video AUC", value=0.9, low=0.8, high=0.95, n=29)
     card = available()["lrnet"].model_copy(update={"metrics": (shown,)})

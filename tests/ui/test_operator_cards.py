@@ -49,13 +49,23 @@ def test_what_was_not_measured_is_said_so() -> None:
     assert page.count("not measured") == 2
 
 
+STEPS = {"jpeg-4": "JPEG, quality 60; few files"}
+
+
 def test_the_robustness_grid_has_a_column_for_each_step_and_says_which_cell_is_missing() -> None:
     def cell(where: str, step: str, value: float) -> dict[str, Any]:
-        return {"set": where, "metric": "AUC", "value": value, "n": 9, "perturbation": step}
+        return {
+            "set": where,
+            "metric": "AUC",
+            "value": value,
+            "n": 9,
+            "perturbation": step,
+            "note": STEPS.get(step, ""),
+        }
 
     cells = [cell("a", "jpeg-4", 0.7), cell("a", "blur-2", 0.6), cell("b", "jpeg-4", 0.8)]
     page = operator_cards.model_card(card(metrics=cells))
-    assert page.count('<th scope="col">jpeg-4</th>') == 1 and "0.600" in page
+    assert page.count('<th scope="col">JPEG, quality 60</th>') == 1 and "0.600" in page
     assert page.count("not measured") == 2  # one cell, and no unperturbed figures
 
 
