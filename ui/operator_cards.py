@@ -164,7 +164,7 @@ def _robust(metrics: Sequence[Mapping[str, Any]]) -> str:
     if not metrics:
         return f"<p>{NOT_MEASURED}</p>"
     steps = list(dict.fromkeys(str(one["perturbation"]) for one in metrics))
-    words = {str(one["perturbation"]): str(one.get("note", "")).partition(";")[0] for one in metrics}
+    words = {str(one["perturbation"]): str(one.get("note") or "").partition(";")[0] for one in metrics}
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for one in metrics:
         cells.setdefault((str(one["set"]), str(one["metric"])), {})[str(one["perturbation"])] = estimate(one)

@@ -49,7 +49,7 @@ def test_what_was_not_measured_is_said_so() -> None:
     assert page.count("not measured") == 2
 
 
-STEPS = {"jpeg-4": "JPEG, quality 60; few files"}
+NOTES = {"jpeg-4": "JPEG, quality 60; few files"}
 
 
 def test_the_robustness_grid_has_a_column_for_each_step_and_says_which_cell_is_missing() -> None:
