@@ -60,7 +60,7 @@ def test_the_robustness_grid_has_a_column_for_each_step_and_says_which_cell_is_m
             "value": value,
             "n": 9,
             "perturbation": step,
-            "note": STEPS.get(step, ""),
+            "note": NOTES.get(step),
         }
 
     cells = [cell("a", "jpeg-4", 0.7), cell("a", "blur-2", 0.6), cell("b", "jpeg-4", 0.8)]
