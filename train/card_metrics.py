@@ -1,9 +1,11 @@
 """The figures of cards, from reports: what was measured of each detector, written into the manifest of its weights.
 
     unmask evaluate --data DATA --split dev --allow-fitted --json dev.json
-    unmask evaluate --data DATA --split train --kind image --sha-prefix 01 --allow-fitted --json reals.json
+    unmask evaluate --data DATA --split dev --kind image --perturb everyday --allow-fitted --json stills.json
+    unmask evaluate --data DATA --split train --kind image --sha-prefix 01 --perturb everyday --allow-fitted \
+        --json reals.json
     python -m train.withheld --json withheld.json
-    python -m train.card_metrics [NAME ...] --dev dev.json --reals reals.json --withheld withheld.json
+    python -m train.card_metrics [NAME ...] --dev dev.json stills.json --reals reals.json --withheld withheld.json
 
 A detector's own scores, not the fused one, by the calibration and pooling that its card has now, whatever they were
 when the reports were made; of reports with `--perturb` after each step too. The figures replace all that the card had
@@ -151,16 +153,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit 0 written, 2 usage or a report that does not hold what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="detectors; default: all with weights")
-    parser.add_argument("--dev", type=Path, required=True, metavar="FILE", help="evaluation of the development set")
-    parser.add_argument(
-        "--reals", type=Path, required=True, metavar="FILE", help="evaluation of real stills that no training saw"
-    )
+    several: dict[str, Any] = {"type": Path, "nargs": "+", "required": True, "metavar": "FILE"}
+    parser.add_argument("--dev", help="evaluations of the development set", **several)
+    parser.add_argument("--reals", help="evaluations of real stills that no training saw", **several)
     parser.add_argument("--withheld", type=Path, required=True, metavar="FILE", help="of python -m train.withheld")
     given = parser.parse_args(arguments)
     try:
-        steps = ["", *steps_of([given.dev, given.reals])]
-        dev = {step: read_rows([given.dev], step) for step in steps}
-        reals = {step: read_rows([given.reals], step) for step in steps}
+        steps = ["", *steps_of([*given.dev, *given.reals])]
+        dev = {step: read_rows(given.dev, step) for step in steps}
+        reals = {step: read_rows(given.reals, step) for step in steps}
         withheld = json.loads(given.withheld.read_text(encoding="utf-8"))
         cards = available()
         for name in given.names or sorted(cards):
