@@ -167,7 +167,9 @@ def _crossfit(given: argparse.Namespace) -> None:
 
 
 def _aggregate(given: argparse.Namespace) -> None:
-    report = compare(_rows(given), sorted(available()), given.folds, given.seed)
+    cards = {name: card.calibration for name, card in available().items()}
+    now = {name: fit.aggregation for name, fit in cards.items() if fit and fit.aggregation}
+    report = compare(_rows(given), sorted(cards), given.folds, given.seed, now)
     for name, one in report.items():
         if "poolings" not in one:
             print(f"{name}: not compared: {one['why']}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,27 @@ RESAMPLES = 1000
 OWN = "the method's own"
 
 
-def compare(rows: Sequence[dict[str, Any]], names: Sequence[str], count: int = 5, seed: int = 0) -> dict[str, Any]:
+def compare(
+    rows: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    count: int = 5,
+    seed: int = 0,
+    now: Mapping[str, Aggregation] | None = None,
+) -> dict[str, Any]:
     """For each detector with frame logits: the cross-fitted log loss (nats, classes weighing the same) and AUC of each
     pooling, and what is chosen.
 
     A pooling replaces the method's own where the interval of its gain in log loss lies above 0; of several the one of
     the largest gain. The intervals, from resamples of sources, hold together with 95 % (Bonferroni). `picked_blindly`
     is the log loss when the pooling of least loss is chosen anew in each fold without the fold's files: what choosing
-    itself gains. Files without frames do not count.
+    itself gains. Files without frames do not count. `now`: poolings that cards had when the rows were made, which the
+    tracks' logits come of: they stand in the place of the method's own, and stay where nothing is clearly better.
     """
     report: dict[str, Any] = {}
     for name in names:
         kept = [row for row in rows if any(len(t.get("frame_logits", {}).get(name, [])) > 1 for t in _tracks(row))]
         try:
-            report[name] = _one(kept, name, count, seed)
+            report[name] = _one(kept, name, count, seed, (now or {}).get(name))
         except BadRows as error:
             report[name] = {"chosen": None, "files": len(kept), "why": str(error)}
     return report
@@ -47,7 +54,7 @@ def chosen(report: Path) -> dict[str, Aggregation]:
         raise BadRows(f"{report} is no report of `python -m train.calibrate aggregate`: {error}") from None
 
 
-def _one(rows: Sequence[dict[str, Any]], name: str, count: int, seed: int) -> dict[str, Any]:
+def _one(rows: Sequence[dict[str, Any]], name: str, count: int, seed: int, now: Aggregation | None) -> dict[str, Any]:
     if {row["label"] for row in rows} != {0, 1}:
         raise BadRows("comparing needs real and fake files with several frames")
     own = examples(rows, [name])
@@ -68,7 +75,7 @@ def _one(rows: Sequence[dict[str, Any]], name: str, count: int, seed: int) -> di
         least = int(np.argmin([_mean(loss, share, ~held) for loss in losses]))
         blind[held] = losses[least][held]
     return {
-        "chosen": family[best - 1].model_dump() if best else None,
+        "chosen": family[best - 1].model_dump() if best else now and now.model_dump(),
         "files": len(own),
         "picked_blindly": round(_mean(blind, share, np.ones(len(own), np.bool_)), 4),
         "poolings": {
@@ -77,7 +84,9 @@ def _one(rows: Sequence[dict[str, Any]], name: str, count: int, seed: int) -> di
                 "gain": gain.as_dict(),
                 "auc": round(auc(labels, values), 4),
             }
-            for label, loss, gain, values in zip([OWN, *map(str, family)], losses, gains, scores, strict=True)
+            for label, loss, gain, values in zip(
+                [f"the card's {now}" if now else OWN, *map(str, family)], losses, gains, scores, strict=True
+            )
         },
     }
 

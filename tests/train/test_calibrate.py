@@ -88,6 +88,11 @@ def test_a_chosen_pooling_goes_into_the_card(store: Path, monkeypatch: pytest.Mo
     assert main(["fit", report(store), *told, "--out", str(in_use(store, monkeypatch))]) == 0
     card = find("mesonet").card.calibration
     assert card is not None and str(card.aggregation) == "top 0.33"
+    # Compared again, on tracks that are pooled so now: it stays, and is not taken for the method's own.
+    assert main(["aggregate", report(store), "--out", str(store / "again.json")]) == 0
+    again = json.loads((store / "again.json").read_text())["mesonet"]
+    assert card.aggregation is not None and again["chosen"] == card.aggregation.model_dump()
+    assert "the card's top 0.33" in again["poolings"]
 
 
 def test_media_of_one_class_or_a_wrong_file_end_with_a_sentence_and_code_2(store: Path, capsys) -> None:
