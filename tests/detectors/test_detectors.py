@@ -5,6 +5,7 @@ its parameters and keys stand in the method's own tests.
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,8 @@ def test_without_masks_it_still_has_a_loss(name: str) -> None:
 def test_the_loss_falls_when_the_answer_gets_better(name: str) -> None:
     detector = untrained(name).eval()
     with torch.no_grad():
-        output = detector(detector.prepare(samples(detector.input, 4)))
+        # An untrained network's frames need not agree with its clip.
+        output = replace(detector(detector.prepare(samples(detector.input, 4))), frame_logit=None)
         right = (output.logit > output.logit.median()).float()
         assert detector.loss(output, Truth(right)) < detector.loss(output, Truth(1 - right))
 
