@@ -25,7 +25,7 @@ app.add_typer(weights, name="weights")
 app.add_typer(tokens, name="tokens")
 
 BackendOption = Annotated[
-    Literal["torch", "onnx"], typer.Option(help="What runs the networks: PyTorch, or ONNX Runtime, which is faster on a CPU.")
+    Literal["torch", "onnx"], typer.Option(help="What runs the networks; onnx: ONNX Runtime, on the CPU.")
 ]
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 SHARE = "A public address for the Gradio demo: asks for a password, and has the limits of --hosted."
