@@ -59,9 +59,9 @@ class DetectorGroup:
         loaded: dict[str, LoadedDetector] = {}
         for name in wanted:
             try:
-                loaded[name] = load(name)
-                loaded[name].detector.to(device)
-                loaded |= on_backend({name: loaded[name]}, args.backend)
+                one = load(name)
+                one.detector.to(device)
+                loaded |= on_backend({name: one}, args.backend)
             except Exception as error:  # damaged weights cost their detector, not the group
                 log.error("detector %s cannot be used: %s", name, error)
                 self._unusable[name] = str(error)

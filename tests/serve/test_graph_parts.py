@@ -4,6 +4,7 @@ Ray is imported within the tests: it reads its environment then, and those of th
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -260,7 +261,7 @@ def test_an_error_of_a_library_travels_as_its_text() -> None:
 
 
 @pytest.mark.skipif(find_spec("onnxruntime") is None, reason="the extra 'onnx' is not installed")
-def test_a_group_on_another_backend_says_so_and_scores_the_same() -> None:
+def test_a_group_on_another_backend_says_so_and_scores_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = load("mesonet").detector.input
     assert isinstance(spec, FaceInput)
     samples = np.random.default_rng(0).integers(0, 256, (2, spec.size, spec.size, 3), np.uint8)
@@ -274,6 +275,10 @@ def test_a_group_on_another_backend_says_so_and_scores_the_same() -> None:
     (usual, expected), (label, found) = answers("torch"), answers("onnx")
     assert label == usual.replace("@", "+onnx@")
     assert 0 < np.abs(found - expected).max() < 1e-4, "of another runtime, and the same"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    args = GroupArgs(detectors=("mesonet",), device="cpu", backend="onnx")
+    (without,) = asyncio.run(DetectorGroup(args, frozenset(), ()).cards())
+    assert not without["available"] and "unmask-forensics[onnx]" in without["reason"], "no other backend in its place"
     with pytest.raises(ValidationError, match="backend onnx runs on a CPU"):
         GroupArgs(backend="onnx", device="cuda")
 
