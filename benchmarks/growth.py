@@ -1,9 +1,11 @@
 """What more of something costs: minutes of video, faces in a picture, detectors, uploads at once.
 
     python -m benchmarks.growth [--what minutes,faces,detectors,uploads] [--most 16] [--plot docs/images/growth.png]
+    python -m benchmarks.growth --what minutes --most 64 --video 360,10
 
 The first three in this process, on two cores; uploads through a graph of its own. Of each, the line that fits best (by
 relative error) and how far the worst point lies above it: cost that grows faster than what is asked would show there.
+Of minutes also what this process and its children hold at most, in MB: an hour is to need no more than a minute.
 """
 
 from __future__ import annotations
@@ -11,16 +13,21 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 
 from benchmarks.media import PORTRAIT, lengthen, moving_720p
 from benchmarks.service import service
@@ -29,11 +36,14 @@ from detectors.store import load_available
 from preprocessing.inputs import LandmarkInput
 from preprocessing.samples import write_video
 from preprocessing.settings import Settings
+from preprocessing.types import Image
 
 MOST_MINUTES = 16
 FACES = (1, 2, 4, 8, 16, 32, 50)
 UPLOADS = (1, 2, 4, 8, 16, 32)
 REPEATS = 3
+PEAK_S = 0.5
+"""Between two looks at the memory."""
 COLUMNS, ROWS, CELL = 10, 5, 240
 """Of the picture that faces are put into; its size is the same for any number of them."""
 
@@ -65,14 +75,62 @@ def _timed(action: Callable[[], Any], repeats: int = REPEATS) -> list[float]:
     return spent
 
 
-def minutes(stages: LocalStages, folder: Path, most: int) -> Points:
-    """Videos of 720p at 25 frames a second, the landmarks of each frame for LRNet among it; each once."""
-    clip = write_video(folder / "minute.mp4", moving_720p(60), fps=25)
+@dataclass(frozen=True)
+class Video:
+    """Height in pixels, 16:9, and frames a second."""
+
+    height: int = 720
+    fps: int = 25
+
+    @classmethod
+    def of(cls, text: str) -> Video:
+        """From "360,10"."""
+        height, fps = map(int, text.split(","))
+        return cls(height, fps)
+
+    def frames(self) -> Iterator[Image]:
+        """A minute of the moving portrait."""
+        size = (self.height * 16 // 9, self.height)
+        return (cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in moving_720p(60, self.fps))
+
+
+def minutes(stages: LocalStages, folder: Path, most: int, video: Video) -> Points:
+    """Longer and longer videos, each once, the landmarks of each frame for LRNet among it."""
+    clip = write_video(folder / "minute.mp4", video.frames(), fps=video.fps)
     found: Points = {}
     for count in doubled(most):
         path = lengthen(clip, folder / f"{count}.mp4", count)
-        found[count] = _timed(partial(analyse_file, path, stages), 1)
+        with Peak() as peak:
+            found[count] = _timed(partial(analyse_file, path, stages), 1)
+        told = {"minutes": count, "seconds": round(found[count][0], 1), "peak_mb": round(peak.mb)}
+        print(json.dumps(told), file=sys.stderr, flush=True)
+        path.unlink()
     return found
+
+
+class Peak(threading.Thread):
+    """Looks, while it is entered, at what this process and its children hold: the largest proportional set size."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.mb, self._over = 0.0, threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(PEAK_S):
+            own = psutil.Process()
+            held = 0.0
+            for process in (own, *own.children(recursive=True)):
+                with suppress(psutil.Error):
+                    held += process.memory_full_info().pss / 2**20
+            self.mb = max(self.mb, held)
+
+    def __enter__(self) -> Peak:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
 
 
 def faces(stages: LocalStages, folder: Path) -> Points:
@@ -146,7 +204,7 @@ def plot(measured: dict[str, Points], path: Path) -> None:
 
 
 WORDS = {
-    "minutes": "minutes of 720p video",
+    "minutes": "minutes of video",
     "faces": "faces in a picture",
     "detectors": "detectors of pictures",
     "uploads": "uploads at once",
@@ -167,7 +225,9 @@ def rows(measured: dict[str, Points]) -> list[dict[str, Any]]:
     return found
 
 
-def measure(what: Sequence[str] = tuple(WORDS), most: int = MOST_MINUTES) -> Iterator[tuple[str, Points]]:
+def measure(
+    what: Sequence[str] = tuple(WORDS), most: int = MOST_MINUTES, video: Video = Video()
+) -> Iterator[tuple[str, Points]]:
     """The points of each of `what`, as soon as they are there."""
     if set(what) - {"uploads"}:
         stages = LocalStages(load_available())
@@ -175,7 +235,7 @@ def measure(what: Sequence[str] = tuple(WORDS), most: int = MOST_MINUTES) -> Ite
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             of = {
-                "minutes": lambda: minutes(stages, folder, most),
+                "minutes": lambda: minutes(stages, folder, most, video),
                 "faces": lambda: faces(stages, folder),
                 "detectors": lambda: detectors(stages),
             }
@@ -193,10 +253,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--what", default=",".join(WORDS))
     parser.add_argument("--most", type=int, default=MOST_MINUTES, help="minutes of the longest video")
+    parser.add_argument("--video", type=Video.of, default=Video(), metavar="HEIGHT,FPS", help="of minutes: 720,25")
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     found: dict[str, Points] = {}
-    for one, points in measure(args.what.split(","), args.most):
+    for one, points in measure(args.what.split(","), args.most, args.video):
         found[one] = points
         print(json.dumps(rows({one: points})[0]), flush=True)
     if args.plot is not None:

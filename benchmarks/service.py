@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import tempfile
@@ -39,11 +40,13 @@ class Service:
         return found
 
     def followed(self, where: str) -> dict[str, Any]:
-        """The same when its progress has been told to the end, as a page waits for it."""
-        with self.http.stream("GET", f"{where}/events") as events:
-            for _ in events.iter_lines():
-                pass
-        return self.get(where)
+        """The same when its progress has been told to the end, which brings the result, as a page waits for it."""
+        last = ""
+        with self.http.stream("GET", f"{where}/events", params={"result": "1"}) as events:
+            for line in events.iter_lines():
+                last = line.removeprefix("data:") if line.startswith("data:") else last
+        found: dict[str, Any] = json.loads(last)
+        return found
 
     def ended(self, where: str, timeout_s: float = 300) -> dict[str, Any]:
         """The same when it is over; a service that does not answer for a moment is asked again."""

@@ -52,7 +52,7 @@ def names() -> list[str]:
 
 def entry(name: str) -> Entry:
     """The registered method; an unknown name is a KeyError-like ValueError that names the near miss."""
-    entries = _load_all()
+    entries = _ENTRIES if name in _ENTRIES else _load_all()
     if name not in entries:
         near = difflib.get_close_matches(name, entries, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(entries))}"

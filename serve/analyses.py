@@ -43,7 +43,9 @@ from serve.uploads import Form, display_name, receive_form
 
 FIELDS = ("file", "url", "settings", "name", "tags", "priority", "again")
 HEARTBEAT_S = 15.0
-FIRST_LOOK_S = 0.02
+FIRST_LOOK_S, ASK_S, LAST_LOOK_S = 0.006, 0.02, 0.15
+"""Between two looks at whether something was written: while an image may end, for where a look is a question to another
+machine, and of a longer analysis that has not moved."""
 
 _FOR_THE_CALLER_ALONE = {
     "Cache-Control": "private, max-age=3600",
@@ -242,10 +244,14 @@ async def analysis(request: Request, job_id: JobId) -> Response:
     """Status, progress and, when it is done, the result."""
     services = services_of(request)
     job = await job_of(request, job_id)
-    result = await asyncio.to_thread(services.store.result, job_id) if job.status == "done" else None
+    return Response(await _whole(services, job), media_type="application/json")
+
+
+async def _whole(services: Services, job: Job) -> str:
+    """A View as JSON, in one line."""
+    result = await asyncio.to_thread(services.store.result, job.id) if job.status == "done" else None
     # The stored result is JSON already; parsing a long video's only to write it again would cost a tenth of a second.
-    body = f'{summary(job).model_dump_json()[:-1]},"settings":{job.settings},"result":{result or "null"}}}'
-    return Response(body, media_type="application/json")
+    return f'{summary(job).model_dump_json()[:-1]},"settings":{job.settings},"result":{result or "null"}}}'
 
 
 @router.patch("/v1/analyses/{job_id}", response_model=Summary, responses=REFUSALS)
@@ -279,21 +285,28 @@ async def delete(request: Request, job_id: JobId) -> Response:
     response_class=StreamingResponse,
     responses={**REFUSALS, 200: {"content": {"text/event-stream": {}}}, 503: {"model": ErrorAnswer}},
 )
-async def events(request: Request, job_id: JobId) -> Response:
-    """Server-sent events: `progress` at every change, then one `end` with the status, and the stream closes."""
+async def events(
+    request: Request,
+    job_id: JobId,
+    result: Annotated[bool, Query(description="the end has the result too")] = False,
+) -> Response:
+    """Server-sent events: `progress` at every change, then one `end` with the status, and the stream closes.
+
+    With `result` the end is the whole analysis, as /v1/analyses/{job_id} answers it, which need not be asked then.
+    """
     services = services_of(request)
     job = await job_of(request, job_id)
     if services.streams >= services.args.max_event_streams:
         raise busy(f"{services.streams} progress streams are open already", RETRY_AFTER_S)
-    return EventStream(services, job)
+    return EventStream(services, job, result)
 
 
 class EventStream(StreamingResponse):
     """Counted for as long as it is answered, also where the client leaves before the first event."""
 
-    def __init__(self, services: Services, job: Job) -> None:
+    def __init__(self, services: Services, job: Job, whole: bool = False) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(_changes(services, job), media_type="text/event-stream", headers=headers)
+        super().__init__(_changes(services, job, whole), media_type="text/event-stream", headers=headers)
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -304,12 +317,12 @@ class EventStream(StreamingResponse):
             self._services.streams -= 1
 
 
-async def _changes(services: Services, job: Job) -> AsyncIterator[str]:
+async def _changes(services: Services, job: Job, whole: bool) -> AsyncIterator[str]:
     began = spoke = time.monotonic()
-    wait = FIRST_LOOK_S
     shown: tuple[object, ...] = ()
-    seen: int | None = None
     current: Job | None = job
+    seen = services.store.version()
+    first = pause = ASK_S if seen is None else FIRST_LOOK_S
 
     def silent(since: float) -> bool:
         return time.monotonic() - since > HEARTBEAT_S
@@ -317,26 +330,28 @@ async def _changes(services: Services, job: Job) -> AsyncIterator[str]:
     while current is not None and current.status not in FINAL:
         now = (current.status, current.stage, round(current.share, 3), current.detectors)
         if now != shown:
-            shown, spoke, wait = now, time.monotonic(), FIRST_LOOK_S
-            yield _event("progress", current)
+            shown, spoke, pause = now, time.monotonic(), first
+            yield _event("progress", summary(current).model_dump_json())
         elif silent(spoke):
             spoke = time.monotonic()
             yield ": still here\n\n"
-        await asyncio.sleep(wait)
-        while (written := services.store.version()) is not None and written == seen and not silent(spoke):
-            await asyncio.sleep(wait / 2)
+        while True:
+            await asyncio.sleep(pause)
+            if time.monotonic() - began > 1:  # an image is done by then; a longer analysis may be told a little later
+                pause = min(pause * 1.3, LAST_LOOK_S)
+            written = services.store.version()
+            if written is None or written != seen or silent(spoke):
+                break
         seen = written
-        if time.monotonic() - began > 1:  # an image is done by then, and a longer analysis may be told a little later
-            wait = min(wait * 1.3, 0.3)
         current = await asyncio.to_thread(services.store.get, job.id)
     if current is None:
-        yield f"event: end\ndata: {json.dumps({'id': job.id, 'status': 'deleted'})}\n\n"
+        yield _event("end", json.dumps({"id": job.id, "status": "deleted"}))
     else:
-        yield _event("end", current)
+        yield _event("end", await _whole(services, current) if whole else summary(current).model_dump_json())
 
 
-def _event(kind: str, job: Job) -> str:
-    return f"event: {kind}\ndata: {summary(job).model_dump_json()}\n\n"
+def _event(kind: str, data: str) -> str:
+    return f"event: {kind}\ndata: {data}\n\n"
 
 
 @router.get(

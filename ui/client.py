@@ -35,12 +35,14 @@ class ApiError(Exception):
 @dataclass(frozen=True)
 class Progress:
     """`status`: queued, running, done, failed. `stage` as in ui.words.STAGES, `share` 0..1 of that stage; `detectors`:
-    of each that has begun, its share of the faces."""
+    of each that has begun, its share of the faces. `answer`: of the last, what `Client.status` would answer, if it came
+    along."""
 
     status: str
     stage: str
     share: float
     detectors: Mapping[str, float] = field(default_factory=dict)
+    answer: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def ended(self) -> bool:
@@ -103,8 +105,8 @@ class Client:
                 time.sleep(POLL_S)
 
     def _events(self, analysis: str) -> Iterator[Progress]:
-        stream = self._http.stream("GET", f"/v1/analyses/{quote(analysis)}/events", timeout=httpx.Timeout(10, read=60))
-        with stream as answer:
+        address, timeout = f"/v1/analyses/{quote(analysis)}/events", httpx.Timeout(10, read=60)
+        with self._http.stream("GET", address, params={"result": "1"}, timeout=timeout) as answer:
             if answer.status_code != 200:
                 answer.read()
                 raise _error(answer)
@@ -137,16 +139,21 @@ class Client:
         """Replace its notes."""
         self._send("PATCH", f"/v1/analyses/{quote(analysis)}", json={"notes": notes})
 
-    def result(self, analysis: str) -> AnalysisResult:
-        """The result of an analysis that has ended. Raises ApiError with the reason where it failed."""
-        return result_of(self.status(analysis), analysis)
+    def result(self, analysis: str, ended: Progress | None = None) -> AnalysisResult:
+        """The result of an analysis that has ended; `ended`, the last of `watch`, spares a question where it has it.
+
+        Raises ApiError with the reason where it failed.
+        """
+        told = ended.answer if ended is not None else None
+        return result_of(told or self.status(analysis), analysis)
 
     def analyse(self, media: Path | bytes, name: str = "") -> AnalysisResult:
         """Submit, wait, result."""
         analysis = self.submit(media, name)
-        for _ in self.watch(analysis):
-            pass
-        return self.result(analysis)
+        ended = None
+        for progress in self.watch(analysis):
+            ended = progress
+        return self.result(analysis, ended)
 
     def artifact(self, analysis: str, name: str) -> bytes:
         """A file that the result names."""
@@ -238,7 +245,8 @@ def _progress(message: dict[str, Any]) -> Progress:
     progress = message.get("progress") or message
     status = str(message.get("status", "running"))
     share, detectors = float(progress.get("share") or 0.0), dict(progress.get("detectors") or {})
-    return Progress(status, str(progress.get("stage", status)), share, detectors)
+    answer = message if "result" in message else None
+    return Progress(status, str(progress.get("stage", status)), share, detectors, answer)
 
 
 def _error(answer: httpx.Response) -> ApiError:

@@ -68,7 +68,7 @@ def analyse(desk: Desk, media: str | None) -> Iterator[Outputs]:
             for progress in desk.client.watch(analysis):
                 yield progress_card(name, progress.stage, progress.share), *hidden
             with tempfile.TemporaryDirectory(prefix="unmask-") as folder:  # Gradio copies what it offers for download
-                yield _answer(desk.client, analysis, desk.client.result(analysis), Path(folder))
+                yield _answer(desk.client, analysis, desk.client.result(analysis, progress), Path(folder))
     except ApiError as error:
         yield error_card(name, error.reason, error.hint), *hidden
 
@@ -165,9 +165,9 @@ def answer(desk: Desk, path: Path) -> dict[str, Any]:
     """For programs (gradio_client): the result of an image or a video, as the API gives it."""
     try:
         with desk.analysis(path, printable(path.name)) as analysis:
-            for _ in desk.client.watch(analysis):
-                pass
-            return desk.client.result(analysis).model_dump(mode="json")
+            for progress in desk.client.watch(analysis):
+                ended = progress
+            return desk.client.result(analysis, ended).model_dump(mode="json")
     except ApiError as error:
         raise gr.Error(f"{error.reason}; {error.hint}" if error.hint else error.reason) from None
 

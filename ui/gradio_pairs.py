@@ -59,7 +59,7 @@ def compare(desk: Desk, first: str | None, second: str | None) -> Iterator[Pair]
                 for progress in desk.client.watch(analysis):
                     cards[number] = progress_card(name, progress.stage, progress.share)
                     yield cards[0], cards[1], *hidden
-                results.append(desk.client.result(analysis))
+                results.append(desk.client.result(analysis, progress))
                 looks.append(_looks(desk.client, analysis, results[-1], PAIR[number]))
                 cards[number] = verdict_card(results[-1]) + notices(results[-1])
         except ApiError as error:

@@ -168,6 +168,15 @@ def test_events_tell_the_changes_and_end(api: Api) -> None:
     assert api.services.streams == 0
 
 
+def test_the_end_brings_the_whole_answer_where_that_is_wanted(api: Api) -> None:
+    job_id = api.post().json()["id"]
+    api.store.lease("a", 60, 3)
+    api.store.finish(job_id, "a", '{"verdict": "real"}', "real", 0.1)
+    told = api.http.get(f"/v1/analyses/{job_id}/events", params={"result": True}).text
+    assert told.startswith("event: end\ndata: ") and told.endswith("\n\n") and told.count("\n") == 3
+    assert json.loads(told.splitlines()[1].removeprefix("data: ")) == api.http.get(f"/v1/analyses/{job_id}").json()
+
+
 def test_event_streams_have_a_limit_of_their_own(api: Api) -> None:
     job_id = api.post().json()["id"]
     api.services.streams = 1

@@ -38,6 +38,7 @@ def test_a_picture_is_submitted_followed_and_answered(client: Client, tmp_path: 
     assert seen[-1].status == "done" and all(0 <= step.share <= 1 for step in seen)
     result = client.result(analysis)
     assert result.media.name == PORTRAIT.name and len(result.faces) == 1
+    assert seen[-1].answer == client.status(analysis) and client.result("", seen[-1]) == result  # nothing asked for it
     heatmap = result.faces[0].detectors["mesonet"].heatmaps[0]
     assert client.artifact(analysis, heatmap.map).startswith(b"\x89PNG")
     assert client.artifact(analysis, heatmap.crop).startswith(b"\xff\xd8")

@@ -53,7 +53,7 @@ class Entry:
                 self.progress = progress
             if self.progress.status == "cancelled":
                 raise ApiError("cancelled", texts.CANCELLED, texts.CANCELLED_HINT)
-            self.result = client.result(self.id)
+            self.result = client.result(self.id, self.progress)
         except ApiError as error:
             self.error = error
 
