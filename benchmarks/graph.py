@@ -26,8 +26,8 @@ TARGET_MS = 500.0
 """What one warm image may take on two cores of the machine that the baselines were taken on."""
 TARGET_OVER = 0.15
 TARGET_OVER_MS = 60.0
-"""What the graph may take more than the process, from an analysis in a runner's hands to its stored answer: the larger
-of the two. What HTTP, the upload and the job store add before and after is told beside it."""
+"""What the graph may take more than the process, from a runner's lease to its answer: the larger of the two. What HTTP,
+the upload, the queue and the events add before and after is told beside it, without a limit of its own."""
 TARGET_FAN_OUT = 1.3
 """The detectors side by side over the slowest group alone."""
 SLOW_GROUP = "frame_cnn"
@@ -110,11 +110,11 @@ def run() -> list[dict[str, Any]]:
     over, whole = ([a - b for a, b in zip(times, alone, strict=True)] for times in (graphs, image))
     return [
         _row(f"one image, warm, upload to result ({', '.join(detectors) or 'no detectors'})", image, baseline=limit),
-        _row("of it in the graph, from lease to stored answer", graphs),
+        _row("of it in the graph, from a runner's lease to its answer", graphs),
         _row("the same image in this process", alone),
-        _row("the graph over the process", over,
+        _row("the graph, lease to answer, over the process", over,
              baseline=max(TARGET_OVER * float(np.median(alone)), TARGET_OVER_MS)),
-        _row("graph, upload, queue and events over the process", whole),
+        _row("the service, upload to result, over the process", whole),
         _row("a refused file", refusal),
         _row("start until ready", [up], "s"),
         _row("memory (PSS) of all processes", [memory], "MB"),

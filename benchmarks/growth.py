@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -90,22 +89,22 @@ class Video:
 
     def frames(self) -> Iterator[Image]:
         """A minute of the moving portrait."""
-        size = (self.height * 16 // 9, self.height)
+        size = (self.height * 16 // 18 * 2, self.height)
         return (cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in moving_720p(60, self.fps))
 
 
-def minutes(stages: LocalStages, folder: Path, most: int, video: Video) -> Points:
-    """Longer and longer videos, each once, the landmarks of each frame for LRNet among it."""
+def minutes(stages: LocalStages, folder: Path, most: int, video: Video) -> tuple[Points, Points]:
+    """Longer and longer videos, each once, the landmarks of each frame for LRNet among it: seconds, and MB held."""
     clip = write_video(folder / "minute.mp4", video.frames(), fps=video.fps)
     found: Points = {}
+    held: Points = {}
     for count in doubled(most):
         path = lengthen(clip, folder / f"{count}.mp4", count)
         with Peak() as peak:
             found[count] = _timed(partial(analyse_file, path, stages), 1)
-        told = {"minutes": count, "seconds": round(found[count][0], 1), "peak_mb": round(peak.mb)}
-        print(json.dumps(told), file=sys.stderr, flush=True)
+        held[count] = [peak.mb]
         path.unlink()
-    return found
+    return found, held
 
 
 class Peak(threading.Thread):
@@ -209,12 +208,17 @@ WORDS = {
     "detectors": "detectors of pictures",
     "uploads": "uploads at once",
 }
+MEMORY = "memory"
+"""Points of it are MB by minutes of video."""
 
 
 def rows(measured: dict[str, Points]) -> list[dict[str, Any]]:
     """For each: what one more costs in seconds, what is paid once beside it, and the worst point over the line."""
     found = []
     for name, points in measured.items():
+        if name == MEMORY:
+            found.append(_memory(points))
+            continue
         start, slope, worst = line(points)
         metric = f"{WORDS[name]}, 1 to {max(points)}: one more"
         median = {str(n): round(statistics.median(points[n]), 2) for n in sorted(points)}
@@ -223,6 +227,14 @@ def rows(measured: dict[str, Points]) -> list[dict[str, Any]]:
              "ratio": round(1 + worst, 2), "n": sum(map(len, points.values())), "seconds": median}
         )  # fmt: skip
     return found
+
+
+def _memory(points: Points) -> dict[str, Any]:
+    short, long = points[min(points)][0], points[max(points)][0]
+    metric = f"memory with {max(points)} minutes of video, over {min(points)}"
+    megabytes = {str(n): round(points[n][0]) for n in sorted(points)}
+    return {"bench": "growth", "metric": metric, "value": round(long), "unit": "MB", "baseline": round(short),
+            "ratio": round(long / short, 2), "n": 1, "mb": megabytes}  # fmt: skip
 
 
 def measure(
@@ -235,11 +247,14 @@ def measure(
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             of = {
-                "minutes": lambda: minutes(stages, folder, most, video),
                 "faces": lambda: faces(stages, folder),
                 "detectors": lambda: detectors(stages),
             }
             yield from ((one, of[one]()) for one in what if one in of)
+            if "minutes" in what:
+                spent, held = minutes(stages, folder, most, video)
+                yield "minutes", spent
+                yield MEMORY, held
     if "uploads" in what:
         yield "uploads", uploads()
 
@@ -261,4 +276,4 @@ if __name__ == "__main__":
         found[one] = points
         print(json.dumps(rows({one: points})[0]), flush=True)
     if args.plot is not None:
-        plot(found, args.plot)
+        plot({name: points for name, points in found.items() if name != MEMORY}, args.plot)

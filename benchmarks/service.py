@@ -43,9 +43,14 @@ class Service:
         """The same when its progress has been told to the end, which brings the result, as a page waits for it."""
         last = ""
         with self.http.stream("GET", f"{where}/events", params={"result": "1"}) as events:
+            if events.is_error:
+                events.read()
+            events.raise_for_status()
             for line in events.iter_lines():
                 last = line.removeprefix("data:") if line.startswith("data:") else last
         found: dict[str, Any] = json.loads(last)
+        if "result" not in found:
+            raise RuntimeError(f"the stream of {where} ended before the analysis")
         return found
 
     def ended(self, where: str, timeout_s: float = 300) -> dict[str, Any]:

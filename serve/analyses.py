@@ -43,9 +43,10 @@ from serve.uploads import Form, display_name, receive_form
 
 FIELDS = ("file", "url", "settings", "name", "tags", "priority", "again")
 HEARTBEAT_S = 15.0
-FIRST_LOOK_S, ASK_S, LAST_LOOK_S = 0.006, 0.02, 0.15
-"""Between two looks at whether something was written: while an image may end, for where a look is a question to another
-machine, and of a longer analysis that has not moved."""
+LOOKS_S = (0.006, 0.15)
+"""Between two looks at whether something was written: while an image may end; of a longer analysis that stands."""
+QUESTIONS_S = (0.02, 0.3)
+"""The same where a look is a question to another machine."""
 
 _FOR_THE_CALLER_ALONE = {
     "Cache-Control": "private, max-age=3600",
@@ -321,8 +322,9 @@ async def _changes(services: Services, job: Job, whole: bool) -> AsyncIterator[s
     began = spoke = time.monotonic()
     shown: tuple[object, ...] = ()
     current: Job | None = job
-    seen = services.store.version()
-    first = pause = ASK_S if seen is None else FIRST_LOOK_S
+    seen: int | None = None  # not the version now: something may have been written since `job` was read
+    first, longest = QUESTIONS_S if services.store.shared else LOOKS_S
+    pause = first
 
     def silent(since: float) -> bool:
         return time.monotonic() - since > HEARTBEAT_S
@@ -338,7 +340,7 @@ async def _changes(services: Services, job: Job, whole: bool) -> AsyncIterator[s
         while True:
             await asyncio.sleep(pause)
             if time.monotonic() - began > 1:  # an image is done by then; a longer analysis may be told a little later
-                pause = min(pause * 1.3, LAST_LOOK_S)
+                pause = min(pause * 1.3, longest)
             written = services.store.version()
             if written is None or written != seen or silent(spoke):
                 break

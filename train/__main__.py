@@ -25,6 +25,7 @@ from train.recipe import (
     create_detector,
     data_settings,
     describe,
+    load_backbone,
     load_recipe,
 )
 
@@ -63,6 +64,7 @@ def run(
 
     from train.optim import check
     from train.ranks import training_batches
+    from train.teacher import settled
 
     if workers is not None:
         from train.distributed import check_gpus
@@ -74,11 +76,16 @@ def run(
     torch.manual_seed(resolved.seed)
     detector = create_detector(resolved)
     check(detector, resolved)
+    resolved = settled(resolved, detector)
     splits = build_data(resolved, detector, data)
     steps = -(-len(training_batches(resolved, splits.train)) // resolved.accumulate)
     parameters = sum(p.numel() for p in detector.parameters())
     where = _where(workers, device)
     print(f"{resolved.name}: {resolved.detector} ({resolved.profile}), {parameters:,} parameters, on {where}")
+    for taken in load_backbone(resolved, detector):
+        print(f"starts from {resolved.backbone}: {taken}")
+    if resolved.teacher is not None:
+        print(f"taught by {resolved.teacher.detector}, weights {str(resolved.teacher.sha256)[:12]}")
     items = f"{resolved.batch} x {resolved.accumulate}" if resolved.accumulate > 1 else str(resolved.batch)
     print(
         f"{len(splits.train):,} items to train on, {len(splits.validation):,} to validate on;"

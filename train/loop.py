@@ -34,6 +34,7 @@ from train.step import Stepper
 class EpochMetrics:
     """One line of metrics.jsonl. Losses are means over samples; `auc` is the validation's, over samples.
 
+    `train_loss` holds what a recipe's teacher adds, `val_loss` does not.
     `wait`: the share, 0 to 1, of the training's time that went by until data was there, over all `ranks`.
     `step_seconds`: the median time of a step, with the wait for its data.
     """

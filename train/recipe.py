@@ -52,6 +52,17 @@ class Sampling(Strict):
         return self
 
 
+class Taught(Strict):
+    """A trained detector whose embedding the network's follows (train/teacher.py)."""
+
+    detector: str
+    weights: str | None = Field(
+        default=None, description="a .safetensors file or a folder; null: those that unmask uses, the user's own first"
+    )
+    sha256: str | None = Field(default=None, description="of the weights; a run fills it in and keeps to it")
+    weight: float = Field(default=1.0, gt=0, description="of the distance between the embeddings in the loss")
+
+
 class DataRecipe(Strict):
     """What is trained on. `kind` names the module of `train` that builds it; `settings` are that module's own."""
 
@@ -71,6 +82,7 @@ class Recipe(Strict):
         description="weights to start from: ImageNet's in timm's or torchvision's names (safetensors), or a trained"
         " detector's that holds the same network (safetensors, or best.pt of a run)",
     )
+    teacher: Taught | None = None
     data: DataRecipe
     optimiser: Optimiser = Optimiser()
     epochs: int = Field(ge=1)
@@ -150,7 +162,7 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
     A recipe with `extends: OTHER` (a name, or a path relative to its own folder) takes OTHER's values where it has none
     of its own: mappings are merged key by key, anything else is replaced, `name` is never inherited. Another detector
-    does not inherit `config` and `backbone`, nor another kind of data `settings`.
+    does not inherit `config`, `backbone` and `teacher`, nor another kind of data `settings`.
 
     Keys are dotted (`optimiser.lr=3e-4`, `data.settings.margin=1.5`), values are YAML.
 
@@ -208,7 +220,7 @@ def _resolved(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
 def _inherited(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in parent.items() if key != "name"}
     if child.get("detector", kept.get("detector")) != kept.get("detector"):
-        kept = {key: value for key, value in kept.items() if key not in ("config", "backbone")}
+        kept = {key: value for key, value in kept.items() if key not in ("config", "backbone", "teacher")}
     ours, theirs = child.get("data"), kept.get("data")
     if isinstance(ours, dict) and isinstance(theirs, dict):
         kind = theirs.get("kind")

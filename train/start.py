@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
+from torch.nn import functional
 
 FULL = 0.8
 """Share of a part's tensors that a file must fill: less is another network."""
@@ -45,8 +46,9 @@ def start_from(detector: nn.Module, path: Path) -> list[Started]:
             module.load_imagenet(state)
         return [Started(name, len(module.state_dict()), ()) for name, module in own]
     there, here = _prefixes(state, detector.state_dict())
-    given = {here + k.removeprefix(there): v for k, v in state.items() if k.startswith(there)}
     wanted = {k: v for k, v in detector.state_dict().items() if k.startswith(here)}
+    given = {here + k.removeprefix(there): v for k, v in state.items() if k.startswith(there)}
+    given = {k: _inflated(v, wanted[k].shape) if k in wanted else v for k, v in given.items()}
     found = {k: v for k, v in given.items() if k in wanted and v.shape == wanted[k].shape}
     missing = tuple(sorted(k for k in wanted if k not in found and not k.endswith("num_batches_tracked")))
     if len(found) < FULL * (len(found) + len(missing)):
@@ -57,6 +59,17 @@ def start_from(detector: nn.Module, path: Path) -> list[Started]:
         )
     detector.load_state_dict({k: v.to(wanted[k].dtype) for k, v in found.items()}, strict=False)
     return [Started(here.rstrip("."), len(found), missing)]
+
+
+def _inflated(kernel: Tensor, shape: Size) -> Tensor:
+    """A kernel of one moment (O, I, 1, h, w) in the middle of one over time, which is 0 elsewhere; others as they are.
+
+    A picture that stands still then gives what it gave (inflation: Carreira and Zisserman, CVPR 2017, 2.4.2).
+    """
+    if kernel.ndim != 5 or len(shape) != 5 or kernel.shape[2] != 1 or shape[2] % 2 == 0:
+        return kernel
+    side = shape[2] // 2
+    return functional.pad(kernel, (0, 0, 0, 0, side, side))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -16,21 +16,25 @@ from train.guard import NotFinite, largest
 from train.optim import norm, sharpest
 from train.ranks import Ranks
 from train.recipe import Recipe, RecipeError
+from train.teacher import Teacher
 
 
 class NetworkAndLoss(nn.Module):
     """As one module, so that what averages gradients sees every parameter that either uses."""
 
-    def __init__(self, detector: Detector, device: str, half: bool) -> None:
+    def __init__(self, detector: Detector, device: str, half: bool, teacher: Teacher | None = None) -> None:
         super().__init__()
         self.detector, self.kind, self.autocast = detector, device.partition(":")[0], half
+        self.teacher = teacher
 
     def forward(self, batch: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
         """Logits (B,) and the mean loss, in float32."""
         with torch.autocast(self.kind, torch.bfloat16, enabled=self.autocast):
             output = self.detector(batch)
+            taught = self.teacher(batch, output) if self.teacher is not None and self.detector.training else None
         output.logit = output.logit.float()
-        return output.logit, self.detector.loss(output, truth)
+        loss = self.detector.loss(output, truth)
+        return output.logit, loss if taught is None else loss + taught
 
 
 class Stepper:
@@ -38,6 +42,7 @@ class Stepper:
 
     def __init__(self, detector: Detector, recipe: Recipe, ranks: Ranks, optimiser: torch.optim.Optimizer) -> None:
         self.detector, self.recipe, self.ranks, self.optimiser = detector, recipe, ranks, optimiser
+        self.teacher = Teacher.of(recipe, detector, ranks.device)
         self.plain = self.whole(detector)
         self.module = ranks.averaging(self.plain)
         if recipe.compile:
@@ -45,7 +50,7 @@ class Stepper:
 
     def whole(self, model: Detector) -> NetworkAndLoss:
         """Network and loss at the recipe's precision."""
-        return NetworkAndLoss(model, self.ranks.device, self.recipe.precision == "bfloat16")
+        return NetworkAndLoss(model, self.ranks.device, self.recipe.precision == "bfloat16", self.teacher)
 
     def forward(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (B,) and the mean loss of these samples."""

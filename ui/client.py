@@ -245,7 +245,7 @@ def _progress(message: dict[str, Any]) -> Progress:
     progress = message.get("progress") or message
     status = str(message.get("status", "running"))
     share, detectors = float(progress.get("share") or 0.0), dict(progress.get("detectors") or {})
-    answer = message if "result" in message else None
+    answer = message if message.get("result") or message.get("error") else None
     return Progress(status, str(progress.get("stage", status)), share, detectors, answer)
 
 

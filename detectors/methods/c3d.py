@@ -14,7 +14,7 @@ from torch.nn import functional
 from detectors.base import Detector, DetectorConfig, DetectorOutput, Meta, Truth
 from detectors.checkpoints import CheckpointError, match_state, one_file, read_keras, tensor
 from detectors.registry import register
-from preprocessing.inputs import ClipInput, FaceInput
+from preprocessing.inputs import ClipInput, FaceInput, InputSpec
 
 Pool = tuple[int, int, int]
 
@@ -30,7 +30,9 @@ class C3DConfig(DetectorConfig):
     """Which network, how wide, and the clip that it sees."""
 
     arch: Literal["c3d", "conv3d"] = "c3d"
-    length: int = Field(default=16, ge=8, description="frames in a clip; the reference's was its batch size, 32")
+    length: int = Field(
+        default=16, ge=1, description="frames in a clip; the reference's was its batch size, 32; 1: a network of stills"
+    )
     stride: int = Field(default=1, ge=1, description="frames from one to the next in a clip")
     size: int = Field(default=112, ge=64, multiple_of=16, description="pixels; published 112")
     margin: float = Field(
@@ -49,7 +51,7 @@ class C3DConfig(DetectorConfig):
 @register(
     "c3d",
     paper=C3DConfig(),
-    compact=C3DConfig(multiplier=0.125, hidden=256, batch_norm=True),
+    compact=C3DConfig(multiplier=0.1875, hidden=128, batch_norm=True),
 )
 class C3D(Detector):
     """Convolutions and pools over time, height and width, then three dense layers.
@@ -57,6 +59,11 @@ class C3D(Detector):
     Parameters at 112 px: c3d 48,635,650 with 16 or 25 frames, 65,412,866 with 32; conv3d with the reference's first
     pool 22,206,338 with 16, 25 or 32. Class 0 is fake and class 1 real as in the reference: `logit` is their
     difference. `embedding` (B, hidden) is fc7 after its ReLU; `aux["classes"]` (B, 2) both outputs.
+
+    With `length` 1 it is the same network without time, for stills (B, 3, size, size). A network of 16 to 31 frames,
+    whose last map has one position in time, can start from its weights: they become the middle of each kernel, the
+    rest is 0, so that it takes a clip that stands still for that picture (inflation: Carreira and Zisserman, CVPR 2017,
+    section 2.4.2, there with its mean in each moment).
     """
 
     meta = Meta(
@@ -72,23 +79,24 @@ class C3D(Detector):
     def __init__(self, config: C3DConfig) -> None:
         super().__init__()
         self.config = config
-        self.input = ClipInput(config.length, config.stride, FaceInput(config.size, config.margin))
+        face = FaceInput(config.size, config.margin)
+        self.input: InputSpec = ClipInput(config.length, config.stride, face) if config.length > 1 else face
         original = config.arch == "c3d"
         widths = C3D_WIDTHS if original else CONV3D_WIDTHS
+        kernel, padding = ((1, 3, 3), (0, 1, 1)) if config.length == 1 else ((3, 3, 3), (1, 1, 1))
         stages, channels = [], 3
         for number, block in enumerate(widths):
             layers: list[nn.Module] = []
             for width in (max(1, round(width * config.multiplier)) for width in block):
-                layers.append(nn.Conv3d(channels, width, 3, padding=1))
+                layers.append(nn.Conv3d(channels, width, kernel, padding=padding))
                 if config.batch_norm:
                     layers.append(nn.BatchNorm3d(width))
                 layers.append(nn.ReLU())
                 channels = width
             if original and number == 4:
                 layers.append(nn.ConstantPad3d((1, 1, 1, 1, 0, 0), 0.0))
-            pool = config.first_pool if number == 0 else (2, 2, 2)
             # C3D's pools leave an odd row out; conv3d's are "same", which keeps it.
-            layers.append(nn.MaxPool3d(pool, ceil_mode=not original))
+            layers.append(nn.MaxPool3d(self._pool(number), ceil_mode=not original))
             stages.append(nn.Sequential(*layers))
         self.stages = nn.Sequential(*stages)
         self.fc6 = nn.Linear(channels * self._positions(), config.hidden)
@@ -102,11 +110,15 @@ class C3D(Detector):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
+    def _pool(self, number: int) -> Pool:
+        time, height, width = self.config.first_pool if number == 0 else (2, 2, 2)
+        return (1 if self.config.length == 1 else time, height, width)
+
     def _positions(self) -> int:
         """Positions in time and space of the last map; ValueError where a pool leaves nothing."""
         shape = [self.config.length, self.config.size, self.config.size]
         for number in range(5):
-            pool = self.config.first_pool if number == 0 else (2, 2, 2)
+            pool = self._pool(number)
             if self.config.arch == "c3d":
                 if number == 4:
                     shape = [shape[0], shape[1] + 2, shape[2] + 2]
@@ -118,7 +130,9 @@ class C3D(Detector):
         return shape[0] * shape[1] * shape[2]
 
     def forward(self, batch: Tensor) -> DetectorOutput:
-        """(B, length, 3, size, size) RGB in 0..1."""
+        """(B, length, 3, size, size) RGB in 0..1; (B, 3, size, size) with `length` 1."""
+        if self.config.length == 1:
+            batch = batch.unsqueeze(1)
         maps = self.stages(batch.transpose(1, 2))
         # Keras flattens time, rows, columns, channels.
         flat = maps.permute(0, 2, 3, 4, 1).flatten(1)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from keras_files import write_keras
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,7 +16,8 @@ from detectors.base import Truth
 from detectors.checkpoints import CheckpointError
 from detectors.methods.c3d import C3D, REFERENCE_FIRST_POOL, C3DConfig
 from detectors.registry import create
-from preprocessing.inputs import ClipInput
+from preprocessing.inputs import ClipInput, FaceInput
+from train.start import start_from
 
 C3D_MAPS = [(64, 16, 56, 56), (128, 8, 28, 28), (256, 4, 14, 14), (512, 2, 7, 7), (512, 1, 4, 4)]
 CONV3D_MAPS = [(64, 8, 56, 112), (128, 4, 28, 56), (128, 2, 14, 28), (256, 1, 7, 14), (256, 1, 4, 7)]
@@ -43,7 +45,7 @@ def test_conv3d_has_the_published_parameters(length: int) -> None:
 
 
 def test_compact_is_small_enough_to_ship() -> None:
-    assert sum(p.numel() for p in create("c3d", "compact").parameters()) == 762_386
+    assert sum(p.numel() for p in create("c3d", "compact").parameters()) == 1_188_026
 
 
 @pytest.mark.parametrize(("arch", "pool", "maps"), [("c3d", (1, 2, 2), C3D_MAPS), ("conv3d", (2, 2, 1), CONV3D_MAPS)])
@@ -68,6 +70,31 @@ def test_the_first_pool_is_an_option(arch: str) -> None:
 def test_a_clip_too_short_for_five_pools_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing is left of 8 frames after five pools"):
         network(length=8)
+
+
+def test_without_time_it_is_a_network_of_stills() -> None:
+    model = network(length=1, multiplier=1 / 16, hidden=8, size=64)
+    assert model.input == FaceInput(64, 1.6)
+    assert model(torch.rand(2, 3, 64, 64)).logit.shape == (2,)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_network_of_clips_that_starts_from_one_of_stills_takes_a_clip_that_stands_still_for_the_picture(
+    norm: bool, tmp_path: Path
+) -> None:
+    small = {"multiplier": 1 / 16, "hidden": 8, "size": 64, "batch_norm": norm}
+    stills, clips = network(**small, length=1), network(**small, length=16)
+    for module in stills.modules():  # unlike any initialisation
+        if isinstance(module, nn.Conv3d | nn.Linear | nn.BatchNorm3d):
+            nn.init.uniform_(module.bias, -0.1, 0.3)
+    save_file(stills.state_dict(), tmp_path / "stills.safetensors")
+    (started,) = start_from(clips, tmp_path / "stills.safetensors")
+    assert started.part == "" and not started.missing
+    pictures = torch.rand(3, 3, 64, 64)
+    with torch.inference_mode():
+        alone = stills(pictures).logit
+        torch.testing.assert_close(clips(pictures[:, None].expand(-1, 16, -1, -1, -1)).logit, alone)
+    assert len(alone.unique()) == 3
 
 
 def test_it_takes_clips_of_consecutive_frames() -> None:

@@ -4,10 +4,11 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,6 +178,36 @@ def test_the_end_brings_the_whole_answer_where_that_is_wanted(api: Api) -> None:
     assert json.loads(told.splitlines()[1].removeprefix("data: ")) == api.http.get(f"/v1/analyses/{job_id}").json()
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_stream_sees_what_was_written_before_it_began(api: Api, asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at the analysis and the stream's first; also where the store does not tell of writes."""
+    job_id = api.post().json()["id"]
+    before = api.store.get(job_id)
+    assert before is not None
+    if asked:
+        monkeypatch.setattr(api.services.store, "_watcher", None)
+        monkeypatch.setattr(api.services.store, "shared", True)
+    api.store.lease("a", 60, 3)
+    api.store.finish(job_id, "a", '{"verdict": "real"}', "real", 0.1)
+    said: list[str] = []
+
+    async def receive() -> dict[str, str]:
+        await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        said.append(message.get("body", b"").decode())
+
+    async def hear() -> None:
+        async with asyncio.timeout(5):
+            await EventStream(api.services, before, whole=True)(
+                {"type": "http", "asgi": {"spec_version": "2.4"}}, receive, send
+            )
+
+    asyncio.run(hear())
+    assert "event: end" in said[-2] and '"result":{"verdict": "real"}' in said[-2]
+
+
 def test_event_streams_have_a_limit_of_their_own(api: Api) -> None:
     job_id = api.post().json()["id"]
     api.services.streams = 1
@@ -212,7 +243,8 @@ def test_deleting_cancels_what_waits_and_then_forgets_it(api: Api) -> None:
     where = api.post().headers["location"]
     assert api.http.delete(where).status_code == 204
     assert api.http.get(where).json()["status"] == "cancelled" and not api.files()
-    assert "cancelled" in "".join(api.http.get(where + "/events").text)
+    for params in ({}, {"result": "1"}):
+        assert '"status":"cancelled"' in api.http.get(where + "/events", params=params).text
     assert api.http.delete(where).status_code == 204
     refusal(api.http.get(where), 404, "not_found")
     refusal(api.http.delete(where), 404, "not_found")

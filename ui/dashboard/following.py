@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import streamlit as st
 
@@ -54,6 +54,7 @@ class Entry:
             if self.progress.status == "cancelled":
                 raise ApiError("cancelled", texts.CANCELLED, texts.CANCELLED_HINT)
             self.result = client.result(self.id, self.progress)
+            self.progress = replace(self.progress, answer=None)  # a long video's is large, and is in the result
         except ApiError as error:
             self.error = error
 
