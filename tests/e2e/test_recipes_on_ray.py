@@ -20,6 +20,7 @@ from train.export import export
 from train.loop import EpochMetrics, train
 from train.monitor import keep
 from train.recipe import RECIPES, build_data, create_detector, load_recipe
+from train.teacher import settled
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +82,7 @@ def begin(name: str, data: dict[str, Path], head: Head, out: Path, pool: Executo
     recipe = load_recipe(name, settings)
     torch.manual_seed(recipe.seed)
     detector = create_detector(recipe)
+    recipe = settled(recipe, detector)
     splits = build_data(recipe, detector, data[kind])
 
     def stop(metrics: EpochMetrics) -> None:
