@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from detectors.base import Detector, DetectorOutput
-from detectors.store import LoadedDetector, NoWeights, WeightsError, load
+from detectors.store import NoWeights, WeightsError, load
 from preprocessing.inputs import ClipInput, FaceInput
 from train.recipe import Recipe, RecipeError
 
@@ -28,7 +28,6 @@ def settled(recipe: Recipe, learner: Detector) -> Recipe:
     """
     if recipe.teacher is None:
         return recipe
-    loaded = _loaded(recipe)
     teacher = Teacher.of(recipe, learner, "cpu")
     assert teacher is not None
     spec, was = learner.input, learner.training
@@ -44,20 +43,14 @@ def settled(recipe: Recipe, learner: Detector) -> Recipe:
             f"recipe {recipe.name}, teacher {recipe.teacher.detector}: the network has {has}, its teacher one of"
             f" {aim.shape[1]}: change the config (of C3D `hidden`), or take another teacher"
         )
-    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"sha256": loaded.card.sha256})})
-
-
-def _loaded(recipe: Recipe) -> LoadedDetector:
-    assert recipe.teacher is not None
-    path = Path(recipe.teacher.weights) if recipe.teacher.weights else None
-    try:
-        return load(recipe.teacher.detector, weights=path)
-    except (NoWeights, WeightsError, ValueError) as error:
-        raise RecipeError(f"recipe {recipe.name}, teacher {recipe.teacher.detector}: {error}") from error
+    return recipe.model_copy(update={"teacher": recipe.teacher.model_copy(update={"sha256": teacher.sha256})})
 
 
 class Teacher:
     """Adds to the loss how far the embedding is from the teacher's, as a share of the teacher's mean square."""
+
+    sha256 = ""
+    """Of its weights, where they came from a file."""
 
     def __init__(self, detector: Detector, learner: Detector, weight: float) -> None:
         """Raises ValueError where the two do not see the same kind of picture."""
@@ -78,13 +71,15 @@ class Teacher:
         if recipe.teacher is None:
             return None
         asked = recipe.teacher
-        loaded = _loaded(recipe)
         try:
+            loaded = load(asked.detector, weights=Path(asked.weights) if asked.weights else None)
             if asked.sha256 not in (None, loaded.card.sha256):
                 raise ValueError(f"its weights here are {loaded.label}; the run began with {str(asked.sha256)[:12]}")
-            return cls(loaded.detector.to(device), learner, asked.weight)
-        except ValueError as error:
+            teacher = cls(loaded.detector.to(device), learner, asked.weight)
+        except (NoWeights, WeightsError, ValueError) as error:
             raise RecipeError(f"recipe {recipe.name}, teacher {asked.detector}: {error}") from error
+        teacher.sha256 = loaded.card.sha256
+        return teacher
 
     def __call__(self, batch: Tensor, output: DetectorOutput) -> Tensor:
         """The weighted distance for a prepared batch of the network (B, 3, s, s) or (B, length, 3, s, s)."""
